@@ -1,0 +1,111 @@
+"""A run's directory, and everything a stage says while it works."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from r4t.config import Config
+from r4t.lineage import atomic_path
+from r4t.tracking import MetricsFile, Sink
+
+LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+class Bar(Protocol):
+    """Progress of one loop."""
+
+    def advance(self, n: int = 1) -> None: ...
+
+
+class Run:
+    """One run directory: `config.yaml`, `metrics.jsonl`, `log.txt` and a folder per stage."""
+
+    def __init__(self, folder: Path, config: Config, sinks: tuple[Sink, ...] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.config = config
+        self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self._log = (folder / "log.txt").open("a")
+        self._sinks: tuple[Sink, ...] = (MetricsFile(folder / "metrics.jsonl"), *sinks)
+
+    def stage_folder(self, name: str) -> Path:
+        """The stage's folder, made if need be."""
+        folder = self.folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def log(self, stage: str, step: int, values: Mapping[str, float], line: str | None = None) -> None:
+        """Records one step's numbers everywhere, and prints `line` (by default the numbers) as its one console line."""
+        for sink in self._sinks:
+            sink.write(stage, step, values)
+        if line is None:
+            line = f"{stage} {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+        self.say(line)
+
+    def say(self, text: str) -> None:
+        """Prints a line and keeps it, with the time, in `log.txt`."""
+        self._console.print(text, markup=False)
+        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
+        self._log.flush()
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Bar]:
+        """A bar with the time left on a terminal; elsewhere a line about every ten seconds."""
+        if not self._console.is_terminal:
+            yield LineBar(self, description, total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            yield TerminalBar(progress, description, total)
+
+    def close(self) -> None:
+        """Closes the files and sinks."""
+        for sink in self._sinks:
+            sink.close()
+        self._log.close()
+
+
+class TerminalBar:
+    def __init__(self, progress: Progress, description: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total)
+
+    def advance(self, n: int = 1) -> None:
+        self._progress.advance(self._task, n)
+
+
+class LineBar:
+    def __init__(self, run: Run, description: str, total: int) -> None:
+        self._run, self._description, self._total = run, description, total
+        self._done = 0
+        self._start = self._spoke = time.monotonic()
+
+    def advance(self, n: int = 1) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._spoke < LINE_EVERY:
+            return
+        self._spoke = now
+        left = (now - self._start) / self._done * (self._total - self._done)
+        self._run.say(f"{self._description}  {self._done}/{self._total}  about {left:.0f} s left")
+
+
+def save_config(folder: Path, config: Config) -> None:
+    """Writes the resolved configuration as `config.yaml`, atomically."""
+    with atomic_path(folder / "config.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,233 @@
+"""Files that are whole or absent, and manifests that say where every stage's output came from."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from r4t.errors import UserError
+
+MANIFEST = "manifest.json"
+TEMPORARY = ".partial-"
+CODE_FOLDERS = ("r4t", "cluster", "jobs")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as handle:
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder; a clean exit syncs it and renames it onto `path`.
+
+    Readers see the old file or the whole new one, also after a crash or a power cut. Missing parent folders are made.
+    On an exception the temporary file goes and `path` stays as it was; a full disk raises UserError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
+    except OSError as error:
+        raise _explain_full_disk(error, path) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise _explain_full_disk(error, path) from error
+    except SafetensorError as error:  # safetensors reports the operating system's error as text
+        if "No space left" in str(error):
+            raise _full_disk(path) from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes `value` as indented JSON, atomically. NaN and infinity are refused: JSON has no such numbers."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file. Raises UserError when it is not JSON."""
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): delete its folder and run the stage again") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]], metadata: dict[str, str] | None = None) -> None:
+    """Writes named arrays as a safetensors file, atomically."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, str(temporary), metadata=metadata)
+
+
+def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
+    """Reads every array of a safetensors file. Raises UserError when the file is damaged."""
+    try:
+        return load_file(str(path))
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    stage: str,
+    config: dict[str, Any],
+    inputs: Mapping[str, Path],
+    files: list[str],
+    metrics: dict[str, Any],
+    extra: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Closes a stage: `manifest.json` is its last write, so a folder that has one is complete.
+
+    `inputs` maps a name to an input stage's folder, recorded as the hash of that folder's manifest; `files` are the
+    stage's outputs relative to `folder`. Returns the manifest. Raises FileNotFoundError when a file or an input's
+    manifest is missing.
+    """
+    manifest = {
+        "schema": 1,
+        "stage": stage,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code_version(),
+        "config": config,
+        "inputs": {
+            name: {
+                "folder": os.path.relpath(source.resolve(), folder.resolve()),
+                "manifest": file_hash(source / MANIFEST),
+            }
+            for name, source in inputs.items()
+        },
+        "files": {
+            name: {"sha256": file_hash(folder / name), "bytes": (folder / name).stat().st_size}
+            for name in sorted(set(files))
+        },
+        "metrics": metrics,
+        **(extra or {}),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The folder's manifest, or None where the stage has not finished."""
+    path = folder / MANIFEST
+    return read_json(path) if path.is_file() else None
+
+
+def is_finished(folder: Path) -> bool:
+    """True once the stage's manifest is written."""
+    return (folder / MANIFEST).is_file()
+
+
+def verify(path: Path) -> list[str]:
+    """Problems of a stage folder, or of every stage folder under a run directory; empty when all is as recorded.
+
+    Checks that each recorded file exists with its size and hash, and that each input's manifest is still the one that
+    the stage was made from. Raises UserError when there is no manifest anywhere under `path`.
+    """
+    manifests = [path / MANIFEST] if (path / MANIFEST).is_file() else sorted(path.rglob(MANIFEST))
+    if not manifests:
+        raise UserError(f"no {MANIFEST} in {path} or below it: give a run directory or a finished stage's folder")
+    return [problem for manifest in manifests for problem in _problems(manifest.parent)]
+
+
+def clear_partial(folder: Path) -> None:
+    """Removes temporary files that a killed process left in `folder` and below it."""
+    for path in sorted(folder.rglob(f"{TEMPORARY}*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@functools.cache
+def code_version() -> str:
+    """Hash of every Python file of the packages: the same wherever and however the same code is installed."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for folder in CODE_FOLDERS:
+        for path in sorted((root / folder).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _problems(folder: Path) -> list[str]:
+    manifest = read_json(folder / MANIFEST)
+    found: list[str] = []
+    for name, recorded in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            found.append(f"{path}: missing")
+        elif path.stat().st_size != recorded["bytes"]:
+            found.append(f"{path}: {path.stat().st_size} bytes, {recorded['bytes']} recorded")
+        elif file_hash(path) != recorded["sha256"]:
+            found.append(f"{path}: content changed (hash differs from the recorded one)")
+    for name, recorded in manifest["inputs"].items():
+        source = folder / recorded["folder"]
+        if not is_finished(source):
+            found.append(f"{folder}: its input '{name}' ({source.resolve()}) has no {MANIFEST}")
+        elif file_hash(source / MANIFEST) != recorded["manifest"]:
+            found.append(f"{folder}: its input '{name}' ({source.resolve()}) is not the one it was made from")
+    return found
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _explain_full_disk(error: OSError, path: Path) -> Exception:
+    return _full_disk(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
+
+
+def _full_disk(path: Path) -> UserError:
+    return UserError(
+        f"the disk is full: {path} was not written (nothing half-written is left). Free space and run again"
+    )
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")

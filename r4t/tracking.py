@@ -1,0 +1,61 @@
+"""Where a run's numbers go: always a JSON-lines file, and any further sink."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Sink(Protocol):
+    """Receives the numbers of one step of one stage."""
+
+    def write(self, stage: str, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one line per step, flushed at once so that it can be watched and survives a kill."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        _drop_torn_line(path)
+        self._handle = path.open("a")
+
+    def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
+        """Appends `{"stage", "step", "time", "values"}`. A number that is not finite becomes null."""
+        finite = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
+        line = {"stage": stage, "step": int(step), "time": round(time.time(), 3), "values": finite}
+        self._handle.write(json.dumps(line) + "\n")
+        self._handle.flush()
+
+    def close(self) -> None:
+        self._handle.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a metrics file, in the order of their first appearance.
+
+    A step that a resumed run repeated counts once, with its last values.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    latest = {(line["stage"], line["step"], tuple(sorted(line["values"]))): line for line in lines}
+    return list(latest.values())
+
+
+def _drop_torn_line(path: Path) -> None:
+    """A killed process can leave half a line at the end; the next one would be glued to it."""
+    if not path.is_file():
+        return
+    content = path.read_bytes()
+    if content and not content.endswith(b"\n"):
+        with path.open("rb+") as handle:
+            handle.truncate(content.rfind(b"\n") + 1)
