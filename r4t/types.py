@@ -74,7 +74,7 @@ class RetrievedSets:
     items: Ints
     """[B, k, n] rows of the item table; the set shown to a user is `items[:, :, 0]`."""
     directions: Floats | None = None
-    """[B, k, d] unit vectors that were searched with (sub-query embeddings or generated rows), if the method has any."""
+    """[B, k, d] unit vectors that were searched with: sub-query embeddings or generated rows."""
     subqueries: tuple[tuple[str, ...], ...] | None = None
     """The text of the directions, for methods that write text."""
     valid: Bools | None = None

@@ -1,0 +1,51 @@
+"""The one place that tells CPU from GPU: the environment, resources and torch device of every role."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal
+
+import torch
+
+from r4t.config import Config
+
+Role = Literal["rollout", "learner", "scorer"]
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def role_environment(role: Role, config: Config) -> dict[str, str]:
+    """Environment variables an actor of `role` must start with, before it imports torch, vLLM or DeepSpeed."""
+    env = {
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "VLLM_NO_USAGE_STATS": "1",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+    threads = {"rollout": cores(), "scorer": cores(), "learner": max(1, cores() // config.learner.ranks)}[role]
+    env["OMP_NUM_THREADS"] = str(threads)
+    if role == "rollout":
+        env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
+    if config.cluster.device == "cpu":
+        env |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    return env
+
+
+def gpus(role: Role, config: Config) -> float:
+    """GPUs one actor of `role` holds."""
+    return 1.0 if config.cluster.device == "cuda" and role != "scorer" else 0.0
+
+
+def torch_device(config: Config) -> torch.device:
+    return torch.device("cuda", 0) if config.cluster.device == "cuda" else torch.device("cpu")
+
+
+def collective_backend(config: Config) -> str:
+    return "nccl" if config.cluster.device == "cuda" else "gloo"
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

@@ -1,0 +1,101 @@
+"""Roles and where they run: one placement group for the whole reinforcement-learning stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from cluster.devices import Role, gpus
+from r4t.config import Config
+from r4t.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """One actor's place: its bundle in the group and what it holds."""
+
+    role: Role
+    bundle: int
+    cpus: float
+    gpus: float
+
+    @property
+    def resources(self) -> dict[str, float]:
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    group: PlacementGroup
+    seats: tuple[Seat, ...]
+
+    def options(self, seat: Seat, env: dict[str, str]) -> dict[str, Any]:
+        """Ray actor options that put an actor on its seat with its environment."""
+        return {
+            "num_cpus": seat.cpus,
+            "num_gpus": seat.gpus,
+            "runtime_env": {"env_vars": env},
+            "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                self.group, placement_group_bundle_index=seat.bundle
+            ),
+        }
+
+    def of(self, role: Role) -> list[Seat]:
+        return [seat for seat in self.seats if seat.role == role]
+
+    def release(self) -> None:
+        remove_placement_group(self.group)
+
+
+def seats(config: Config) -> tuple[Seat, ...]:
+    """Every actor of the reinforcement-learning stage, one bundle each."""
+    plan: list[tuple[Role, int, float]] = [
+        ("rollout", config.rollout.workers, config.rollout.cpus),
+        ("learner", config.learner.ranks, config.learner.cpus),
+        ("scorer", config.scorer.workers, config.scorer.cpus),
+    ]
+    roles = [(role, cpus) for role, count, cpus in plan for _ in range(count)]
+    return tuple(Seat(role=r, bundle=i, cpus=c, gpus=gpus(r, config)) for i, (r, c) in enumerate(roles))
+
+
+def place(config: Config) -> Placement:
+    """Reserves all seats at once. Raises UserError that names what is missing when the cluster is too small."""
+    wanted = seats(config)
+    demand = _total(wanted)
+    available = ray.cluster_resources()
+    for resource, amount in demand.items():
+        have = available.get(resource, 0.0)
+        if amount > have + 1e-9:
+            raise UserError(
+                f"the run needs {amount:g} {resource}s ({_explain(config, resource)}), the cluster has {have:g}:"
+                f" lower rollout.workers, learner.ranks or their cpus, or add nodes"
+            )
+    group = placement_group([seat.resources for seat in wanted], strategy="PACK")
+    if not group.wait(config.cluster.placement_timeout):
+        remove_placement_group(group)
+        raise UserError(
+            f"no place for {demand} within {config.cluster.placement_timeout:g} s; free now: {ray.available_resources()}:"
+            " wait for other jobs to end or raise cluster.placement_timeout"
+        )
+    return Placement(group=group, seats=wanted)
+
+
+def _total(wanted: tuple[Seat, ...]) -> dict[str, float]:
+    demand: dict[str, float] = {}
+    for seat in wanted:
+        for name, amount in seat.resources.items():
+            demand[name] = demand.get(name, 0.0) + amount
+    return demand
+
+
+def _explain(config: Config, resource: str) -> str:
+    parts = [
+        f"{len(members)} x {role} at {getattr(members[0], 'cpus' if resource == 'CPU' else 'gpus'):g}"
+        for role in ("rollout", "learner", "scorer")
+        if (members := [seat for seat in seats(config) if seat.role == role])
+    ]
+    return ", ".join(parts)

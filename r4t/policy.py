@@ -1,0 +1,90 @@
+"""The policy on disk: a Hugging Face directory, given by the user or made here (own BPE tokenizer, small Llama)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from r4t.config import Policy
+from r4t.errors import UserError
+from r4t.fanout import CLOSE, OPEN, QUERY_CLOSE, QUERY_OPEN
+
+PAD, END = "<pad>", "<end>"
+# One token per marker keeps answers short: a fan-out of ten costs eleven tokens beside its words.
+MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer over `texts`, with one token for each marker of the answer format."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - len(MARKERS),
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    bpe.add_tokens([AddedToken(marker, normalized=False, special=False) for marker in MARKERS])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token=PAD, eos_token=END, clean_up_tokenization_spaces=False
+    )
+
+
+def create_policy(folder: Path, tokenizer: PreTrainedTokenizerFast, policy: Policy, seed: int) -> None:
+    """Writes a freshly initialised small Llama with `tokenizer` to `folder`, in Hugging Face format."""
+    if policy.hidden % policy.heads or (policy.hidden // policy.heads) % 2:
+        raise UserError(f"policy.hidden {policy.hidden} must be policy.heads {policy.heads} times an even head width")
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=policy.vocab_size,
+        hidden_size=policy.hidden,
+        intermediate_size=8 * policy.hidden // 3 // 16 * 16,
+        num_hidden_layers=policy.layers,
+        num_attention_heads=policy.heads,
+        num_key_value_heads=policy.heads,
+        max_position_embeddings=policy.max_length,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = LlamaForCausalLM(config)
+    # Tied embeddings at the usual 0.02 start with near-uniform attention and the model never learns to read the query.
+    torch.nn.init.normal_(model.model.embed_tokens.weight, std=policy.hidden**-0.5)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def check_policy(folder: Path) -> None:
+    """Raises UserError unless `folder` holds a causal language model with its tokenizer, in safetensors."""
+    if not (folder / "config.json").is_file():
+        raise UserError(f"policy.model {folder} has no config.json: give a Hugging Face model directory")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise UserError(
+            f"policy.model {folder} has no tokenizer: save one beside the model (tokenizer.save_pretrained)"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"policy.model {folder} has no .safetensors weights: save the model with save_pretrained")
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
+    """Token ids of a user message: through the model's chat template when it has one, as plain text otherwise."""
+    if tokenizer.chat_template:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+        )
+        return tokenizer.encode(text, add_special_tokens=False)
+    return tokenizer.encode(prompt, add_special_tokens=False)

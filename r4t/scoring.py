@@ -1,0 +1,81 @@
+"""Scores whole batches of answers: parse, deduplicate sub-queries, encode once, search once, then set-level terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from r4t.catalog.dataset import Dataset
+from r4t.catalog.encoders import Encoder
+from r4t.catalog.index import ExactIndex
+from r4t.config import Config
+from r4t.fanout import parse
+from r4t.objective.compose import Scores, SetInputs, inverse_frequency_weights, score_sets
+from r4t.types import Floats, Ints, ScoredBatch
+
+
+class SetScorer:
+    """The training reward over one dataset. Pure given its inputs: the same answers always score the same."""
+
+    def __init__(self, dataset: Dataset, encoder: Encoder, config: Config) -> None:
+        self.dataset = dataset
+        self.encoder = encoder
+        self.config = config
+        self.index = ExactIndex(dataset.item_vectors)
+        inverse = config.task == "wscr" and config.objective.coverage_weighting == "inverse_frequency"
+        self.item_weights = inverse_frequency_weights(dataset.item_frequencies()) if inverse else None
+
+    def score(self, query_rows: Sequence[int], texts: Sequence[str]) -> ScoredBatch:
+        """Scores B answers to the queries at `query_rows`. Invalid answers get the objective's invalid reward."""
+        k, n = self.config.fanout.k, self.config.fanout.n
+        fanouts = tuple(parse(text, k) for text in texts)
+        valid = np.array([fanout.valid for fanout in fanouts], dtype=bool)
+        batch = len(texts)
+        items = np.full((batch, k, min(n, len(self.dataset.item_ids))), -1, dtype=np.int64)
+        rewards = np.full(batch, self.config.objective.invalid_reward, dtype=np.float32)
+        credit = np.zeros((batch, k), dtype=np.float32)
+        terms: dict[str, Floats] = {}
+        if valid.any():
+            rows = np.asarray(query_rows)[valid]
+            directions, found, cosine = self.search([f.subqueries for f in fanouts if f.valid])
+            scores = self._terms(rows, directions, found, cosine)
+            items[valid] = found
+            rewards[valid] = scores.reward
+            credit[valid] = scores.row_credit
+            for name, values in scores.terms.items():
+                terms[name] = np.full(batch, np.nan, dtype=np.float32)
+                terms[name][valid] = values
+        return ScoredBatch(fanouts=fanouts, rewards=rewards, terms=terms, items=items, row_credit=credit)
+
+    def search(self, subqueries: Sequence[Sequence[str]]) -> tuple[Floats, Ints, Floats]:
+        """Directions [B, k, d], items [B, k, n] and the top cosine [B, k] of B fan-outs of k texts each."""
+        shape = (len(subqueries), len(subqueries[0]))
+        unique = sorted({text for fanout in subqueries for text in fanout})
+        row = {text: i for i, text in enumerate(unique)}
+        where = np.array([[row[text] for text in fanout] for fanout in subqueries])
+        vectors = self.encoder.encode(unique)
+        cosine, items = self.index.search(vectors, self.config.fanout.n)
+        return vectors[where], items[where].reshape(*shape, -1), cosine[where][:, :, 0]
+
+    def score_directions(self, query_rows: Sequence[int], directions: Floats) -> Scores:
+        """Scores generated rows [B, k, d] (unit length) as if they were sub-query embeddings."""
+        batch, k, d = directions.shape
+        cosine, items = self.index.search(np.ascontiguousarray(directions.reshape(-1, d)), self.config.fanout.n)
+        found = items.reshape(batch, k, -1)
+        return self._terms(np.asarray(query_rows), directions, found, cosine.reshape(batch, k, -1)[:, :, 0])
+
+    def _terms(self, query_rows: Ints, directions: Floats, items: Ints, top_cosine: Floats) -> Scores:
+        references = None
+        if self.config.task == "wscr":
+            references = [self.dataset.queries[row].references for row in query_rows]
+        inputs = SetInputs(
+            query=self.dataset.query_vectors[query_rows],
+            directions=directions,
+            items=items,
+            top_cosine=top_cosine,
+            item_vectors=self.dataset.item_vectors,
+            references=references,
+            item_weights=self.item_weights,
+        )
+        return score_sets(inputs, self.config.objective)

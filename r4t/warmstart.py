@@ -1,0 +1,57 @@
+"""The teacher of the policy's supervised warm start: it composes fan-outs, the policy learns to write them.
+
+`neighbours` needs no labels: items near the query, spread apart, each described by a few words of its name.
+`sets` lists the items of the query's own training set (WSCR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from r4t.catalog.dataset import Dataset
+from r4t.catalog.index import ExactIndex
+from r4t.config import WarmStart
+from r4t.types import Floats, Ints
+
+
+def teach(dataset: Dataset, query_rows: Sequence[int], k: int, config: WarmStart, seed: int) -> list[list[list[str]]]:
+    """`config.fanouts_per_query` fan-outs of k sub-queries for each query; deterministic given the seed."""
+    rng = np.random.default_rng(seed)
+    pool = min(config.pool, len(dataset.item_ids))
+    cosine, near = ExactIndex(dataset.item_vectors).search(dataset.query_vectors[np.asarray(query_rows)], pool)
+    lessons = []
+    for i, row in enumerate(query_rows):
+        references = dataset.queries[row].references if config.source == "sets" else ()
+        fanouts = []
+        for _ in range(config.fanouts_per_query):
+            chosen = [int(item) for item in rng.permutation(references)[:k]]
+            rest = _spread(cosine[i], near[i], dataset.item_vectors, k - len(chosen), config, rng)
+            names = [dataset.item_names[item] for item in [*chosen, *rest]]
+            fanouts.append([name if j < len(chosen) else excerpt(name, rng) for j, name in enumerate(names)])
+        lessons.append(fanouts)
+    return lessons
+
+
+def _spread(
+    cosine: Floats, near: Ints, vectors: Floats, k: int, config: WarmStart, rng: np.random.Generator
+) -> list[int]:
+    """k items of the pool by standardised score + Gumbel noise - redundancy x similarity to those already chosen."""
+    score = (cosine - cosine.mean()) / (cosine.std() + 1e-6) + config.noise * rng.gumbel(size=len(near))
+    similarity = np.full(len(near), -1.0)
+    chosen: list[int] = []
+    for _ in range(min(k, len(near))):
+        value = score - config.redundancy * np.maximum(similarity, 0.0)
+        value[chosen] = -np.inf
+        chosen.append(int(np.argmax(value)))
+        similarity = np.maximum(similarity, vectors[near] @ vectors[near[chosen[-1]]])
+    return [int(near[c]) for c in chosen]
+
+
+def excerpt(name: str, rng: np.random.Generator) -> str:
+    """Two to four consecutive words of an item's name (all of a shorter name), lower-cased."""
+    words = name.lower().replace('"', "").replace("\\", "").split()
+    length = min(len(words), int(rng.integers(2, 5)))
+    start = int(rng.integers(0, len(words) - length + 1))
+    return " ".join(words[start : start + length])
