@@ -31,7 +31,7 @@ def launch_group(
     address, port = ("127.0.0.1", _free_port()) if ranks == 1 else ray.get(_address.remote())
     env = role_environment("learner", config)
     learner_seats: Sequence[Seat | None] = placement.of("learner") if placement else [None] * ranks
-    actors = []
+    actors: list[Any] = []
     for rank, seat in enumerate(learner_seats):
         own = env | {
             "RANK": str(rank),
@@ -55,7 +55,7 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     if missing:
         late = [i for i, call in enumerate(calls) if call in missing]
         raise TimeoutError(
-            f"{who} {late} of {len(calls)} gave no answer within cluster.call_timeout = {config.cluster.call_timeout:g} s"
+            f"{who} {late} of {len(calls)} did not answer within cluster.call_timeout ({config.cluster.call_timeout:g} s)"
         )
     return ray.get(list(calls))
 

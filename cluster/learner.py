@@ -55,7 +55,7 @@ class PolicyLearner:
         return parameters
 
     def supervise(self, corpus: TokenBatch, start: int, stop: int, lrs: list[float]) -> float:
-        """*Collective.* Warm-start steps `start ... stop`: cross-entropy of the answers. Returns the mean loss per token."""
+        """*Collective.* Warm-start steps `start ... stop`: cross-entropy of the answers. Returns the mean loss."""
         self.engine.train()
         batch = self.config.warm_start.batch
         losses = []

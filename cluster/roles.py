@@ -78,7 +78,7 @@ def place(config: Config) -> Placement:
     if not group.wait(config.cluster.placement_timeout):
         remove_placement_group(group)
         raise UserError(
-            f"no place for {demand} within {config.cluster.placement_timeout:g} s; free now: {ray.available_resources()}:"
+            f"no place for {demand} within {config.cluster.placement_timeout:g} s, free: {ray.available_resources()};"
             " wait for other jobs to end or raise cluster.placement_timeout"
         )
     return Placement(group=group, seats=wanted)

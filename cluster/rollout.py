@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from vllm import LLM, SamplingParams
+from vllm import LLM, CompletionOutput, SamplingParams, TokensPrompt
 
 from r4t.config import Config
 from r4t.errors import UserError
@@ -77,7 +77,7 @@ class RolloutEngine:
             )
             for prompt, (row, _) in zip(prompts, queries, strict=True)
         ]
-        requests = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
+        requests = [TokensPrompt(prompt_token_ids=list(prompt)) for prompt in prompts]
         outputs = self.llm.generate(requests, params, use_tqdm=False)
         answers = [(i, out) for i, output in enumerate(outputs) for out in output.outputs]
         texts = self.tokenizer.batch_decode([list(out.token_ids) for _, out in answers], skip_special_tokens=True)
@@ -87,7 +87,7 @@ class RolloutEngine:
                 sample=out.index,
                 prompt_ids=prompts[i],
                 token_ids=tuple(out.token_ids),
-                logprobs=tuple(entry[t].logprob for entry, t in zip(out.logprobs, out.token_ids, strict=True)),
+                logprobs=_sampled(out),
                 text=text,
                 policy_version=self.version,
                 finished=out.finish_reason == "stop",
@@ -96,7 +96,7 @@ class RolloutEngine:
         ]
 
     def load_weights(self, path: Path, version: int) -> None:
-        """Replaces the weights by those of a safetensors file in Hugging Face naming; answers carry `version` from now."""
+        """Replaces the weights by those of a safetensors file in Hugging Face naming; answers then carry `version`."""
         self.llm.collective_rpc("receive_weights", args=(str(path),))
         self.llm.reset_prefix_cache()
         self.version = version
@@ -109,8 +109,8 @@ class RolloutEngine:
             room = self.config.policy.max_length - len(ids)
             if room < 8:
                 raise UserError(
-                    f"the prompt of {text[:60]!r} takes {len(ids)} tokens and leaves {room} of policy.max_length for the answer:"
-                    " raise policy.max_length or shorten the query"
+                    f"the prompt of {text[:60]!r} takes {len(ids)} tokens and leaves {room} of policy.max_length for the"
+                    " answer: raise policy.max_length or shorten the query"
                 )
             self._prompts[text] = ids
         return self._prompts[text]
@@ -119,3 +119,9 @@ class RolloutEngine:
 def request_seed(seed: int, row: int) -> int:
     """Seed of one query's request; vLLM adds the sample's index to it."""
     return int(np.random.SeedSequence([seed, row]).generate_state(1)[0]) >> 2
+
+
+def _sampled(output: CompletionOutput) -> tuple[float, ...]:
+    """Log-probability of each sampled token."""
+    entries = list(output.logprobs or ())
+    return tuple(entry[token].logprob for entry, token in zip(entries, output.token_ids, strict=True) if entry)

@@ -30,9 +30,9 @@ def vendi(x: Floats) -> Floats:
 def normalise_vendi(score: Floats, k: int, how: VendiNorm) -> Floats:
     """Rescales a Vendi Score of k rows: `by_k` to (0, 1], `minus1_over_kminus1` to [0, 1], `raw` leaves [1, k]."""
     if how == "by_k":
-        return score / k
+        return np.asarray(score / k, dtype=np.float32)
     if how == "minus1_over_kminus1":
-        return (score - 1.0) / max(k - 1, 1)
+        return np.asarray((score - 1.0) / max(k - 1, 1), dtype=np.float32)
     return score
 
 
@@ -47,7 +47,7 @@ def vendi_without(x: Floats) -> Floats:
 
 def groundedness_rows(top_cosine: Floats) -> Floats:
     """[B, k]: `1 - ||e(q_i) - e(c)||_2` to the nearest item, from its cosine. In [-1, 1] (paper Eq. 3)."""
-    return 1.0 - np.sqrt(np.clip(2.0 - 2.0 * top_cosine, 0.0, None))
+    return np.asarray(1.0 - np.sqrt(np.clip(2.0 - 2.0 * top_cosine, 0.0, None)), dtype=np.float32)
 
 
 def cosine_rows(rows: Floats, query: Floats) -> Floats:
