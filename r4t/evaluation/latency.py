@@ -1,0 +1,45 @@
+"""How long a user waits: percentiles of the wall-clock time per batch, methods taking turns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+Answer = Callable[[Sequence[str]], object]
+"""Takes query texts all the way to items: encoding, generation or sampling, and search included."""
+
+
+def measure_latency(
+    methods: Mapping[str, Answer],
+    texts: Sequence[str],
+    *,
+    batches: Sequence[int],
+    repeats: int,
+    warmup: int = 2,
+    advance: Callable[[], None] = lambda: None,
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Milliseconds `{method: {batch: {"p50", "p95"}}}`.
+
+    In every repetition each method answers the same batch once, in the same order, so that a machine that slows down
+    slows all of them. The first `warmup` repetitions of each batch size are not counted. Batches rotate through `texts`
+    (repeated when there are fewer than a batch). `advance` is called after each counted or uncounted repetition.
+    """
+    if not texts:
+        raise ValueError("latency needs at least one query text")
+    result: dict[str, dict[str, dict[str, float]]] = {name: {} for name in methods}
+    for batch in batches:
+        times: dict[str, list[float]] = {name: [] for name in methods}
+        for repetition in range(warmup + repeats):
+            chosen = [texts[(repetition * batch + i) % len(texts)] for i in range(batch)]
+            for name, answer in methods.items():
+                start = time.perf_counter()
+                answer(chosen)
+                if repetition >= warmup:
+                    times[name].append((time.perf_counter() - start) * 1e3)
+            advance()
+        for name, taken in times.items():
+            p50, p95 = np.percentile(taken, [50, 95])
+            result[name][str(batch)] = {"p50": round(float(p50), 3), "p95": round(float(p95), 3)}
+    return result

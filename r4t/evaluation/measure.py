@@ -1,0 +1,117 @@
+"""Everything that is measured about one method's sets, query by query."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from r4t.catalog.dataset import Dataset
+from r4t.config import Objective, Task
+from r4t.evaluation import metrics
+from r4t.evaluation.judge import Judge
+from r4t.objective.compose import SetInputs, inverse_frequency_weights, score_sets
+from r4t.objective.terms import vendi
+from r4t.types import Floats, Ints, RetrievedSets
+
+DIRECTION_TERMS = ("groundedness", "alignment")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Yardstick:
+    """The queries and the rules that all methods are measured with."""
+
+    dataset: Dataset
+    query_rows: Ints
+    """[B] rows of the dataset's queries."""
+    objective: Objective
+    task: Task
+    judge: Judge | None = None
+
+    @property
+    def references(self) -> list[tuple[int, ...]] | None:
+        if self.task != "wscr":
+            return None
+        return [self.dataset.queries[row].references for row in self.query_rows]
+
+    def item_weights(self) -> Floats:
+        """[N] coverage weights of the objective."""
+        if self.objective.coverage_weighting == "inverse_frequency":
+            return inverse_frequency_weights(self.dataset.item_frequencies())
+        return np.ones(len(self.dataset.item_vectors), dtype=np.float32)
+
+
+def measure(yardstick: Yardstick, sets: RetrievedSets, seed: int = 0) -> dict[str, Floats]:
+    """Per-query values [B] of every metric that applies; judged ones are prefixed `judge.`.
+
+    A set whose answer was invalid counts with the items that the user got instead, so a metric of items has no gap.
+    Terms of directions leave it out, and a reward that needs directions is the objective's invalid reward.
+    """
+    values = _objective_terms(yardstick, sets)
+    values["distinct_items"] = metrics.distinct_share(sets.items[:, :, 0])
+    if sets.valid is not None:
+        values["invalid"] = (~sets.valid).astype(np.float32)
+    if (references := yardstick.references) is not None:
+        values |= _coverage(yardstick, sets.items, references, seed)
+    if yardstick.judge is not None:
+        judged = yardstick.judge.score(yardstick.query_rows, sets)
+        values |= {f"judge.{name}": scores for name, scores in judged.items()}
+    return values
+
+
+def run_diversity(runs: Sequence[RetrievedSets]) -> dict[str, Floats]:
+    """Diversity over independent runs of one method, `vendi_runs` and `vendi_rows`; empty without directions."""
+    directions = [run.directions for run in runs if run.directions is not None]
+    if len(directions) != len(runs) or not runs:
+        return {}
+    means, rows = metrics.vendi_over_runs(np.stack(directions))
+    return {"vendi_runs": means, "vendi_rows": rows}
+
+
+def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Floats]:
+    """The reward and its terms. Items stand in for directions that do not exist, then their terms are removed."""
+    vectors = yardstick.dataset.item_vectors
+    content = vectors[sets.items[:, :, 0]]
+    usable = np.ones(len(content), dtype=bool) if sets.valid is None else sets.valid
+    directions = content if sets.directions is None else np.where(usable[:, None, None], sets.directions, content)
+    inputs = SetInputs(
+        query=yardstick.dataset.query_vectors[yardstick.query_rows],
+        directions=directions,
+        items=sets.items,
+        top_cosine=np.einsum("bkd,bkd->bk", directions, content),
+        item_vectors=vectors,
+        references=yardstick.references,
+        item_weights=yardstick.item_weights() if yardstick.task == "wscr" else None,
+    )
+    scores = score_sets(inputs, yardstick.objective)
+    values = {name: term for name, term in scores.terms.items() if name not in (*DIRECTION_TERMS, "coverage")}
+    values["diversity"] = vendi(content) / content.shape[1]
+    needs_directions = _needs_directions(yardstick.objective)
+    if sets.directions is not None:
+        values |= {name: np.where(usable, scores.terms[name], np.nan) for name in DIRECTION_TERMS}
+        invalid = yardstick.objective.invalid_reward
+        values["reward"] = np.where(usable, scores.reward, invalid) if needs_directions else scores.reward
+    elif not needs_directions:
+        values["reward"] = scores.reward
+    return values
+
+
+def _needs_directions(objective: Objective) -> bool:
+    weights = objective.weights.model_dump()
+    return objective.kind != "coverage" and any(weights[name] for name in DIRECTION_TERMS)
+
+
+def _coverage(yardstick: Yardstick, items: Ints, references: Sequence[Sequence[int]], seed: int) -> dict[str, Floats]:
+    weights = yardstick.item_weights()
+    uniform = np.ones_like(weights)
+    values = {
+        "recall": metrics.recall(items, references, uniform),
+        "hit": metrics.hit(items, references),
+        "recall_shuffled": metrics.shuffled_recall(items, references, uniform, seed),
+        "pool_items": metrics.pool_size(items),
+    }
+    if yardstick.objective.coverage_weighting == "inverse_frequency":
+        values["recall_weighted"] = metrics.recall(items, references, weights)
+        values["recall_weighted_shuffled"] = metrics.shuffled_recall(items, references, weights, seed)
+    return values

@@ -1,0 +1,48 @@
+"""The compiled retriever: a diffusion model draws all directions of a set at once, with no language model."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from r4t.catalog.index import ExactIndex
+from r4t.diffusion.sampler import SetSampler
+from r4t.methods.base import QueryBatch
+from r4t.types import Ints, RetrievedSets
+
+CHUNK = 256  # queries whose rows are drawn together
+
+
+class Diffusion:
+    """R4T-Diffusion, or the same compiled from the untrained policy: draw L rows, search each, keep k of them."""
+
+    def __init__(self, name: str, sampler: SetSampler, index: ExactIndex, k: int, n: int) -> None:
+        if sampler.denoiser.config.rows < k:
+            raise ValueError(f"the retriever draws {sampler.denoiser.config.rows} rows, fewer than fanout.k = {k}")
+        self.name, self.sampler, self.index, self.k, self.n = name, sampler, index, k, n
+
+    def retrieve(self, queries: QueryBatch, seed: int) -> RetrievedSets:
+        generator = torch.Generator().manual_seed(seed)
+        vectors = torch.from_numpy(np.ascontiguousarray(queries.vectors))
+        drawn = [self.sampler.sample(part, generator).sets.float().cpu().numpy() for part in vectors.split(CHUNK)]
+        rows = np.concatenate(drawn)  # [B, L, d]
+        rows /= np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+        _, items = self.index.search(rows.reshape(-1, rows.shape[-1]), self.n)
+        items = items.reshape(*rows.shape[:2], self.n)
+        kept = keep_rows(items[:, :, 0], self.k)
+        return RetrievedSets(
+            items=np.take_along_axis(items, kept[:, :, None], axis=1),
+            directions=np.take_along_axis(rows, kept[:, :, None], axis=1),
+        )
+
+
+def keep_rows(top: Ints, k: int) -> Ints:
+    """[B, k] positions of the rows to keep, from each row's nearest item [B, L] (paper section 4: 12 drawn, 10 kept).
+
+    Rows whose item an earlier row already has go first to the bench; the first k of the others stay, and benched rows
+    come back only to fill up. Rows are exchangeable, so "first" favours nothing.
+    """
+    width = top.shape[1]
+    earlier = np.tril(np.ones((width, width), dtype=bool), -1)
+    repeats = ((top[:, :, None] == top[:, None, :]) & earlier).any(axis=2)
+    return np.argsort(repeats, axis=1, kind="stable")[:, :k]
