@@ -1,0 +1,32 @@
+# Everything runs in .venv, which `make install` makes once from locks/.
+RUN_DIR ?= runs/quickstart
+PYTEST_ARGS ?=
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: quickstart test fast check install gpu clean help
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+quickstart: install  ## the whole pipeline on the embedded recipes, from raw items to a report
+	.venv/bin/r4t run configs/quickstart.yaml --run-dir $(RUN_DIR)
+
+test: install  ## every test
+	.venv/bin/python -m pytest $(PYTEST_ARGS)
+
+fast: install  ## the tests that start neither Ray nor vLLM nor DeepSpeed
+	.venv/bin/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+
+check: install  ## formatting, lint and types
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+
+install:  ## .venv from the CPU lock
+	@bash tools/install.sh cpu
+
+gpu:  ## .venv from the GPU lock (CUDA machines)
+	@bash tools/install.sh gpu
+
+clean:  ## removes .venv and the caches, keeps runs/
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
