@@ -16,6 +16,8 @@ from r4t.objective.terms import vendi
 from r4t.types import Floats, Ints, RetrievedSets
 
 DIRECTION_TERMS = ("groundedness", "alignment")
+ROW_TERMS = {"groundedness": "manifold", "alignment": "row_alignment"}
+"""What the terms of directions are called when the directions are generated rows: no text grounds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +91,9 @@ def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Flo
     values["diversity"] = vendi(content) / content.shape[1]
     needs_directions = _needs_directions(yardstick.objective)
     if sets.directions is not None:
-        values |= {name: np.where(usable, scores.terms[name], np.nan) for name in DIRECTION_TERMS}
+        written = sets.subqueries is not None
+        for name in DIRECTION_TERMS:
+            values[name if written else ROW_TERMS[name]] = np.where(usable, scores.terms[name], np.nan)
         invalid = yardstick.objective.invalid_reward
         values["reward"] = np.where(usable, scores.reward, invalid) if needs_directions else scores.reward
     elif not needs_directions:

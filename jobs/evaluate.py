@@ -1,0 +1,243 @@
+"""Stage evaluate: every method on the same held-out queries, k and database -> `metrics.json` and `samples.json`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+
+from cluster.devices import cores
+from cluster.launch import gather
+from cluster.rollout_actor import start_rollout
+from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_methods, check_methods
+from jobs.run import Run
+from r4t.catalog.dataset import Dataset, load_dataset
+from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.config import Config
+from r4t.errors import UserError
+from r4t.evaluation import evaluate as ev
+from r4t.evaluation.checks import run_checks
+from r4t.evaluation.deviations import dataset_name, deviations
+from r4t.evaluation.judge import Judge
+from r4t.evaluation.latency import Answer, measure_latency
+from r4t.evaluation.measure import Yardstick
+from r4t.lineage import is_finished, write_json, write_manifest
+from r4t.methods import Diffusion, QueryBatch, SetRetriever
+from r4t.types import Floats, Ints, RetrievedSets
+
+FIXED = ("popular", "no_fanout", "mmr")  # answer alike under every seed
+TIMED = ("no_fanout", "mmr", "r4t_folm", "r4t_diffusion")
+REPEATED = ("zero_shot", "r4t_folm", "r4t_diffusion", "zero_shot_diffusion")
+RUNS = 5  # independent runs behind the Vendi Score of paper App. B.2
+WARM_UP = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What one method retrieved."""
+
+    runs: list[RetrievedSets]
+    """One per seed."""
+    repeated: list[RetrievedSets]
+    """Independent runs (WSCR), or none."""
+
+
+def main(config: Config, run: Run, methods: Sequence[str] | None = None, again: bool = False) -> None:
+    """Evaluates `methods`, or all that the run has artefacts for. A finished stage is redone only with `again`.
+
+    Raises UserError for an unknown method, one whose stage has not run, or a split without queries.
+    """
+    folder = run.stage_folder("evaluate")
+    if is_finished(folder) and not again:
+        run.say("evaluate: already finished")
+        return
+    start = time.monotonic()
+    names = list(methods) if methods else available_methods(run.folder, config)
+    check_methods(names, run.folder)
+    dataset = load_dataset(run.folder / "prepare")
+    encoder = load_encoder(config.encoder.name, config.encoder.dim)
+    judge = Judge(load_encoder(config.evaluate.judge), dataset, folder / "judge.safetensors")
+    yardstick = Yardstick(
+        dataset=dataset,
+        query_rows=query_rows(config, dataset),
+        objective=config.objective,
+        task=config.task,
+        judge=judge,
+    )
+    policies = start_policies(config, run) if set(names) & POLICY_OF.keys() else None
+    built = build_methods(names, config, run.folder, dataset, encoder, policies)
+    values, answers = compare(config, run, yardstick, built)
+    latency = time_methods(config, run, yardstick, built, encoder)
+    result = describe(config, run, yardstick, built, encoder) | results(config, yardstick, values, answers, latency)
+    write_json(folder / "metrics.json", result)
+    write_json(folder / "samples.json", ev.sample_sets(yardstick, {name: a.runs[0] for name, a in answers.items()}))
+    write_manifest(
+        folder,
+        stage="evaluate",
+        config=config.model_dump(mode="json"),
+        inputs={name: run.folder / name for name in ("prepare", "folm", "retriever") if is_finished(run.folder / name)},
+        files=["metrics.json", "samples.json", "judge.safetensors"],
+        metrics={
+            "seconds": round(time.monotonic() - start, 2),
+            "checks_held": sum(c["holds"] for c in result["checks"]),
+        },
+    )
+    held = sum(check["holds"] for check in result["checks"])
+    run.say(f"evaluate: {held} of {len(result['checks'])} checks hold, {time.monotonic() - start:.1f} s")
+
+
+def query_rows(config: Config, dataset: Dataset) -> Ints:
+    """Rows of at most `evaluate.queries` queries of the split, ascending: a fixed random choice when there are more."""
+    rows = dataset.split(config.evaluate.split)
+    if config.task == "wscr":
+        rows = rows[[len(dataset.queries[row].references) > 0 for row in rows]] if len(rows) else rows
+    if len(rows) < 2:
+        raise UserError(
+            f"the split '{config.evaluate.split}' has {len(rows)} usable queries, evaluation needs at least 2"
+        )
+    if len(rows) > config.evaluate.queries:
+        rows = np.sort(np.random.default_rng(config.seed).choice(rows, config.evaluate.queries, replace=False))
+    return rows
+
+
+def start_policies(config: Config, run: Run) -> PolicySwitch:
+    """One rollout worker for both policies, so that a second engine never competes for memory."""
+    folm = run.folder / "folm"
+    worker = start_rollout(config, folm / "warm_start")
+
+    def engine(queries: Sequence[tuple[int, str]], samples: int, temperature: float, seed: int) -> list[Any]:
+        call = worker.generate.remote(queries, samples=samples, temperature=temperature, seed=seed)
+        return gather([call], config, "rollout worker")[0]
+
+    def swap(weights: Any, version: int) -> None:
+        gather([worker.load_weights.remote(weights, version)], config, "rollout worker")
+
+    return PolicySwitch(folm, engine, swap)
+
+
+def compare(
+    config: Config, run: Run, yardstick: Yardstick, methods: dict[str, SetRetriever]
+) -> tuple[dict[str, dict[str, Floats]], dict[str, Answers]]:
+    """Retrieves with every method and seed, and measures. Returns per-query values and the sets."""
+    queries = QueryBatch.of_rows(yardstick.dataset, yardstick.query_rows)
+    values: dict[str, dict[str, Floats]] = {}
+    answers: dict[str, Answers] = {}
+    with run.progress("evaluate", len(methods)) as bar:
+        for step, (name, method) in enumerate(methods.items()):
+            start = time.monotonic()
+            answers[name] = answer(config, method, queries)
+            values[name] = ev.method_values(yardstick, answers[name].runs, answers[name].repeated)
+            means = {metric: float(np.nanmean(v)) for metric, v in values[name].items() if not np.isnan(v).all()}
+            shown = ("reward", "recall", "diversity", "content_alignment", "judge.diversity", "judge.alignment")
+            numbers = "  ".join(f"{metric} {means[metric]:.3f}" for metric in shown if metric in means)
+            line = f"evaluate {name:<20} {numbers}  {time.monotonic() - start:.1f} s"
+            run.log("evaluate", step, {f"{name}/{metric}": mean for metric, mean in means.items()}, line)
+            bar.advance()
+    return values, answers
+
+
+def answer(config: Config, method: SetRetriever, queries: QueryBatch) -> Answers:
+    """One method's sets for every seed, and its independent runs where the task measures diversity over them."""
+    seeds = config.evaluate.seeds[:1] if method.name in FIXED else config.evaluate.seeds
+    runs = [method.retrieve(queries, seed) for seed in seeds]
+    if config.task != "wscr" or method.name not in REPEATED:
+        return Answers(runs=runs, repeated=[])
+    more = [method.retrieve(queries, 1000 * (1 + seeds[0]) + i) for i in range(1, RUNS)]
+    return Answers(runs=runs, repeated=[runs[0], *more])
+
+
+def time_methods(
+    config: Config, run: Run, yardstick: Yardstick, methods: dict[str, SetRetriever], encoder: Encoder
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Latency from query text to items, methods taking turns."""
+
+    def timed(method: SetRetriever) -> Answer:
+        return lambda texts: method.retrieve(QueryBatch.encoded(np.arange(len(texts)), texts, encoder), seed=0)
+
+    repeats = config.evaluate.latency_repeats
+    with run.progress("latency", len(config.evaluate.latency_batches) * (WARM_UP + repeats)) as bar:
+        return measure_latency(
+            {name: timed(methods[name]) for name in TIMED if name in methods},
+            [yardstick.dataset.queries[row].text for row in yardstick.query_rows],
+            batches=config.evaluate.latency_batches,
+            repeats=repeats,
+            warmup=WARM_UP,
+            advance=bar.advance,
+        )
+
+
+def results(
+    config: Config,
+    yardstick: Yardstick,
+    values: dict[str, dict[str, Floats]],
+    answers: dict[str, Answers],
+    latency: dict[str, dict[str, dict[str, float]]],
+) -> dict[str, Any]:
+    """The measured half of `metrics.json`."""
+    cells: dict[str, dict[str, Any]] = {}
+    for name, per_query in values.items():
+        cells[name] = ev.method_cells(per_query, answers[name].runs[0].items[:, :, 0])
+        if name in latency:
+            cells[name]["latency_ms"] = latency[name]
+    if "random" in cells:
+        ev.add_random_floor(cells["random"], config.fanout.k, config.fanout.n, len(yardstick.dataset.item_ids))
+    return {
+        "methods": cells,
+        "against_zero_shot": ev.comparisons(values),
+        "checks": run_checks(config.task, values, latency),
+    }
+
+
+def describe(
+    config: Config, run: Run, yardstick: Yardstick, methods: dict[str, SetRetriever], encoder: Encoder
+) -> dict[str, Any]:
+    """The half of `metrics.json` that says what was measured, with what, and how it departs from the paper."""
+    n_items, n_queries = len(yardstick.dataset.item_ids), len(yardstick.query_rows)
+    weights = run.folder / "folm" / "policy" / "model.safetensors"
+    policy_parameters = parameters(weights) if weights.is_file() else None
+    found: dict[str, Any] = {
+        "schema": 1,
+        "dataset": dataset_name(config),
+        "task": config.task,
+        "split": config.evaluate.split,
+        "n_queries": n_queries,
+        "seeds": list(config.evaluate.seeds),
+        "k": config.fanout.k,
+        "n": config.fanout.n,
+        "database_items": n_items,
+        "encoder": f"{encoder.name}, {encoder.dim} columns",
+        "judge_encoder": f"{config.evaluate.judge}, item names",
+        "policy": str(config.policy.model) if config.policy.model else "llama, trained from scratch",
+        "temperature": config.evaluate.temperature,
+        "objective": config.objective.model_dump(mode="json"),
+        "latency_setup": {
+            "includes": "query encoding, generation or sampling, search",
+            "warm_up": WARM_UP,
+            "repeats": config.evaluate.latency_repeats,
+            "device": config.cluster.device,
+            "cores": cores(),
+            "threads": {"driver": torch.get_num_threads(), "rollout": cores()},
+            "dtype": {"rollout": config.rollout.dtype, "retriever": "float32"},
+        },
+        "deviations": deviations(config, n_items=n_items, n_queries=n_queries, policy_parameters=policy_parameters),
+    }
+    if policy_parameters is not None:
+        found["policy_parameters"] = policy_parameters
+    diffusion = methods.get("r4t_diffusion")
+    if isinstance(diffusion, Diffusion):
+        sampler = diffusion.sampler
+        settings = config.retriever.sampler
+        found["retriever_parameters"] = sum(p.numel() for p in sampler.denoiser.parameters())
+        found["sampler"] = {"name": settings.name, "nfe": sampler.nfe, "guidance": sampler.guidance}
+    return found
+
+
+def parameters(weights: Any) -> int:
+    """Number of values in a safetensors file; tied weights are stored, and so counted, once."""
+    with safe_open(str(weights), framework="numpy") as file:
+        return sum(int(np.prod(file.get_slice(name).get_shape())) for name in file.keys())  # noqa: SIM118 (not a dict)
