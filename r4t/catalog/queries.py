@@ -55,7 +55,7 @@ def generate_queries(vocabulary: Vocabulary, n: int, seed: int, taken: Collectio
     for family, text in candidates:
         if len(texts) == n:
             break
-        if MIN_WORDS <= len(text.split()) <= MAX_WORDS and names.isdisjoint(_phrases(text)):
+        if _reads_well(text) and names.isdisjoint(_phrases(text)):
             texts.setdefault(normalise(text), family)
     if len(texts) < n:
         raise UserError(f"the vocabulary gives {len(texts)} queries, not {n}: set data.n_queries={len(texts)}")
@@ -73,6 +73,11 @@ def _two_modifiers(vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
         for a in vocabulary.modifiers[first]:
             for b in vocabulary.modifiers[second]:
                 yield from (("hybrid", f"{a} {b} {noun}") for noun in vocabulary.nouns)
+
+
+def _reads_well(text: str) -> bool:
+    words = text.split()
+    return MIN_WORDS <= len(words) <= MAX_WORDS and len(set(words)) == len(words)
 
 
 def _phrases(text: str) -> set[str]:

@@ -80,9 +80,9 @@ def compose(
     Raises UserError when a split ends up without queries.
     """
     common = staples(sets, max_share)
-    items = [item for item in items if item.item_id not in common]
-    dropped["staple items (data.max_item_share)"] += len(common)
-    row_of = {item.item_id: row for row, item in enumerate(items)}
+    kept = [item for item in items if item.item_id not in common]
+    dropped["staple items (data.max_item_share)"] += len(items) - len(kept)
+    row_of = {item.item_id: row for row, item in enumerate(kept)}
 
     home: dict[str, str] = {}
     for s in sets:
@@ -107,7 +107,7 @@ def compose(
         for number, key in enumerate(titles)
     ]
     _require_every_split(queries)
-    return Catalog(items=items, queries=queries, dropped=nonzero(dropped))
+    return Catalog(items=kept, queries=queries, dropped=nonzero(dropped))
 
 
 def nonzero(dropped: Counter[str]) -> dict[str, int]:
