@@ -42,9 +42,3 @@ def drop_condition(queries: Tensor, probability: float, generator: torch.Generat
     """Replaces whole query vectors of [B, d] by the null condition, zeros, each with the given probability."""
     kept = torch.rand(len(queries), generator=generator) >= probability
     return queries * kept[:, None].to(queries)
-
-
-def permute_rows(sets: Tensor, generator: torch.Generator) -> Tensor:
-    """Every set of [B, L, ...] with its rows in a fresh random order: sets have none."""
-    order = torch.rand(sets.shape[:2], generator=generator).argsort(dim=1).to(sets.device)
-    return torch.gather(sets, 1, order.reshape(*order.shape, *[1] * (sets.dim() - 2)).expand_as(sets))

@@ -10,7 +10,6 @@ from r4t.diffusion.loss import (
     denoising_loss_in_data_space,
     drop_condition,
     network_target,
-    permute_rows,
 )
 
 
@@ -46,25 +45,6 @@ def test_c42_condition_is_dropped_to_zero_at_the_given_rate():
     assert null.float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert torch.equal(dropped[~null], queries[~null])
     assert torch.equal(drop_condition(queries, 0.0, generator), queries)
-
-
-def test_c43_rows_are_permuted_anew_at_every_draw():
-    sets = torch.arange(50 * 6).reshape(50, 6, 1).expand(50, 6, 3)
-    first, second = (permute_rows(sets, generator) for generator in [torch.Generator().manual_seed(1)] for _ in "ab")
-    again = permute_rows(sets, torch.Generator().manual_seed(1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, second)
-    assert not torch.equal(first[0] - sets[0, 0], first[1] - sets[1, 0])  # sets of one batch differ in order
-    for permuted in (first, second):
-        assert torch.equal(permuted.sort(dim=1).values, sets)
-
-
-def test_c43_every_row_visits_every_place_equally():
-    sets = torch.arange(4).expand(8000, 4)
-    permuted = permute_rows(sets, torch.Generator().manual_seed(0))
-    for row in range(4):
-        shares = (permuted == row).float().mean(dim=0)
-        assert (shares - 0.25).abs().max() < 0.02
 
 
 def test_c44_ema_is_the_bias_corrected_average():
