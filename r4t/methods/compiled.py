@@ -8,7 +8,8 @@ import torch
 from r4t.catalog.index import ExactIndex
 from r4t.diffusion.sampler import SetSampler
 from r4t.methods.base import QueryBatch
-from r4t.types import Ints, RetrievedSets
+from r4t.sets.decode import keep_rows
+from r4t.types import RetrievedSets
 
 CHUNK = 256  # queries whose rows are drawn together
 
@@ -34,15 +35,3 @@ class Diffusion:
             items=np.take_along_axis(items, kept[:, :, None], axis=1),
             directions=np.take_along_axis(rows, kept[:, :, None], axis=1),
         )
-
-
-def keep_rows(top: Ints, k: int) -> Ints:
-    """[B, k] positions of the rows to keep, from each row's nearest item [B, L] (paper section 4: 12 drawn, 10 kept).
-
-    Rows whose item an earlier row already has go first to the bench; the first k of the others stay, and benched rows
-    come back only to fill up. Rows are exchangeable, so "first" favours nothing.
-    """
-    width = top.shape[1]
-    earlier = np.tril(np.ones((width, width), dtype=bool), -1)
-    repeats = ((top[:, :, None] == top[:, None, :]) & earlier).any(axis=2)
-    return np.argsort(repeats, axis=1, kind="stable")[:, :k]

@@ -22,7 +22,6 @@ from r4t.methods import (
     popularity,
 )
 from r4t.methods.baselines import mmr_select
-from r4t.methods.compiled import keep_rows
 from r4t.scoring import SetScorer
 from r4t.types import Query, RetrievedSets
 
@@ -219,8 +218,3 @@ def test_best_of_n_never_prefers_an_invalid_answer(
     sets = BestOfN(mostly_broken, FanoutSearch(encoder, index, K, 1), scorer, 1.0, 3).retrieve(queries, 0)
     assert sets.valid is not None
     assert sets.valid.all()
-
-
-def test_c49_rows_that_repeat_an_item_go_first_and_return_only_to_fill_up() -> None:
-    top = np.array([[5, 5, 7, 8, 5, 9], [1, 1, 1, 1, 1, 2], [0, 1, 2, 3, 4, 5]])
-    assert keep_rows(top, 4).tolist() == [[0, 2, 3, 5], [0, 5, 1, 2], [0, 1, 2, 3]]
