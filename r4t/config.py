@@ -30,7 +30,9 @@ class Data(Section):
     n_queries: int = Field(3000, ge=10)  # generated OAR queries, before the 8:1:1 split
     min_item_words: int = Field(1, ge=1)  # items with fewer words are left out of the database
     min_set_size: int = Field(2, ge=1)
-    max_item_share: float = Field(1.0, gt=0, le=1)  # WSCR: items in a larger share of the training sets are staples, removed
+    max_item_share: float = Field(
+        1.0, gt=0, le=1
+    )  # WSCR: items in a larger share of the training sets are staples, removed
 
 
 class Encoder(Section):
@@ -184,7 +186,11 @@ class Retriever(Section):
     sigma_max: float = 7.0
     sigma_data: float | None = None  # None: measured on the training sets
     sigma_law: Literal["log_uniform", "log_normal"] = "log_uniform"
+    sigma_log_mean: float = -1.2  # of ln sigma, log_normal only
+    sigma_log_std: float = 1.2
     p_drop: float = Field(0.1, ge=0, lt=1)
+    ranks: int = Field(1, ge=1)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network's products; loss, weights and optimiser stay float32
     steps: int = Field(2000, ge=1)
     batch: int = Field(128, ge=1)
     lr: float = 1e-3
@@ -192,6 +198,7 @@ class Retriever(Section):
     final_lr: float = 1e-5
     grad_clip: float = 1.0
     ema: float = Field(0.995, ge=0, lt=1)
+    validation_share: float = Field(0.05, gt=0, lt=1)  # of the training queries
     validate_every: int = 500
     checkpoint_every: int = 500
     sampler: Sampler = Sampler()
@@ -266,7 +273,9 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     try:
         raw = yaml.safe_load(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"no config at {path}: give the path of a YAML file, for example configs/quickstart.yaml") from None
+        raise UserError(
+            f"no config at {path}: give the path of a YAML file, for example configs/quickstart.yaml"
+        ) from None
     except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if raw is None:
