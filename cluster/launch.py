@@ -53,9 +53,9 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     """Results of remote calls, or a TimeoutError that names how many of `who` did not answer in time."""
     _, missing = ray.wait(list(calls), num_returns=len(calls), timeout=config.cluster.call_timeout)
     if missing:
-        late = [i for i, call in enumerate(calls) if call in missing]
+        late, limit = [i for i, call in enumerate(calls) if call in missing], config.cluster.call_timeout
         raise TimeoutError(
-            f"{who} {late} of {len(calls)} did not answer within cluster.call_timeout ({config.cluster.call_timeout:g} s)"
+            f"{who} {late} of {len(calls)} did not answer within {limit:g} s (cluster.call_timeout)"
         )
     return ray.get(list(calls))
 

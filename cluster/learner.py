@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from cluster.checkpoint import full_weights, gathered, load_rank, save_rank
 from cluster.devices import torch_device, torch_dtype
@@ -37,6 +38,7 @@ class PolicyLearner:
 
     def __init__(self, rank: int, world: int, config: Config) -> None:
         torch.manual_seed(config.seed)
+        transformers_logging.disable_progress_bar()
         self.rank, self.world, self.config = rank, world, config
         self.device = torch_device(config)
         self.deepspeed = start_deepspeed(config)

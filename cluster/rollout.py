@@ -53,6 +53,7 @@ class RolloutEngine:
             worker_extension_cls="cluster.rollout.WeightReceiver",
             seed=config.seed,
             disable_log_stats=True,
+            use_tqdm_on_load=False,
         )
         self._prompts: dict[str, tuple[int, ...]] = {}
 
@@ -109,8 +110,8 @@ class RolloutEngine:
             room = self.config.policy.max_length - len(ids)
             if room < 8:
                 raise UserError(
-                    f"the prompt of {text[:60]!r} takes {len(ids)} tokens and leaves {room} of policy.max_length for the"
-                    " answer: raise policy.max_length or shorten the query"
+                    f"the prompt of {text[:60]!r} takes {len(ids)} tokens and leaves {room} of policy.max_length for"
+                    " the answer: raise policy.max_length or shorten the query"
                 )
             self._prompts[text] = ids
         return self._prompts[text]

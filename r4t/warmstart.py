@@ -15,6 +15,9 @@ from r4t.catalog.index import ExactIndex
 from r4t.config import WarmStart
 from r4t.types import Floats, Ints
 
+_PUNCTUATION = "()[]{}<>,.;:!?\"\\'*-–—/|&"
+_LINKS = frozenset("a an and as at by for from in into of on or over per the to under with without".split())
+
 
 def teach(dataset: Dataset, query_rows: Sequence[int], k: int, config: WarmStart, seed: int) -> list[list[list[str]]]:
     """`config.fanouts_per_query` fan-outs of k sub-queries for each query; deterministic given the seed."""
@@ -50,8 +53,13 @@ def _spread(
 
 
 def excerpt(name: str, rng: np.random.Generator) -> str:
-    """Two to four consecutive words of an item's name (all of a shorter name), lower-cased."""
-    words = name.lower().replace('"', "").replace("\\", "").split()
+    """Two to four consecutive words of an item's name (all of a shorter name), lower-cased, never cut at a preposition."""
+    words = [word for raw in name.lower().split() if (word := raw.strip(_PUNCTUATION))]
     length = min(len(words), int(rng.integers(2, 5)))
     start = int(rng.integers(0, len(words) - length + 1))
-    return " ".join(words[start : start + length])
+    span = words[start : start + length]
+    while len(span) > 1 and span[-1] in _LINKS:
+        span.pop()
+    while len(span) > 1 and span[0] in _LINKS:
+        span.pop(0)
+    return " ".join(span)

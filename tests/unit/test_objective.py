@@ -1,0 +1,164 @@
+"""Reward terms against hand examples and brute force."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from r4t.config import Config, Objective, Weights, parse_config
+from r4t.objective import terms
+from r4t.objective.compose import SetInputs, inverse_frequency_weights, score_sets
+from r4t.types import Floats
+
+SEEDS = st.integers(0, 2**31)
+
+
+def unit(rng: np.random.Generator, *shape: int) -> Floats:
+    x = rng.normal(size=shape)
+    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def inputs(rng: np.random.Generator, batch: int = 3, k: int = 4, n: int = 2, items: int = 30, d: int = 8) -> SetInputs:
+    vectors, directions = unit(rng, items, d), unit(rng, batch, k, d)
+    cosine = directions @ vectors.T
+    order = np.argsort(-cosine, axis=-1)[:, :, :n]
+    return SetInputs(
+        query=unit(rng, batch, d),
+        directions=directions,
+        items=order,
+        top_cosine=np.take_along_axis(cosine, order, axis=-1)[:, :, 0],
+        item_vectors=vectors,
+        references=[rng.choice(items, size=5, replace=False).tolist() for _ in range(batch)],
+    )
+
+
+def test_c06_groundedness_is_one_minus_the_mean_l2_distance() -> None:
+    cosines = np.array([[0.5, 0.9, 0.2]], dtype=np.float32)
+    expected = 1 - np.mean([math.sqrt(2 - 2 * c) for c in (0.5, 0.9, 0.2)])
+    assert terms.groundedness_rows(cosines).mean() == pytest.approx(expected, abs=1e-6)
+    for cosine, value in ((0.2, -0.265), (0.5, 0.0), (0.7, 0.225), (0.9, 0.553)):
+        assert terms.groundedness_rows(np.array([[cosine]], "f4"))[0, 0] == pytest.approx(value, abs=1e-3)
+
+
+@given(SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_c06_groundedness_takes_the_minimum_over_the_whole_database(seed: int) -> None:
+    given_inputs = inputs(np.random.default_rng(seed))
+    distances = np.linalg.norm(given_inputs.directions[:, :, None] - given_inputs.item_vectors, axis=-1)
+    expected = 1 - distances.min(axis=-1).mean(axis=-1)
+    assert score_sets(given_inputs, Objective()).terms["groundedness"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_c07_vendi_of_identical_and_orthonormal_rows() -> None:
+    assert terms.vendi(np.tile(np.eye(8, dtype=np.float32)[0], (10, 1))) == pytest.approx(1.0, abs=1e-6)
+    assert terms.vendi(np.eye(10, 16, dtype=np.float32)) == pytest.approx(10.0, abs=1e-4)
+
+
+@given(SEEDS, st.integers(2, 8))
+@settings(max_examples=30, deadline=None)
+def test_c07_vendi_equals_its_formula_and_judges_the_retrieved_items(seed: int, k: int) -> None:
+    given_inputs = inputs(np.random.default_rng(seed), k=k)
+    content = given_inputs.item_vectors[given_inputs.items[:, :, 0]].astype(np.float64)
+    for b in range(len(content)):
+        values = np.linalg.eigvals(content[b] @ content[b].T / k).real
+        expected = math.exp(-sum(v * math.log(v) for v in values if v > 1e-9))
+        got = score_sets(given_inputs, Objective()).terms["diversity"][b]
+        assert got == pytest.approx(expected / k, abs=1e-4)
+
+
+@given(SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_leave_one_out_vendi_equals_deleting_the_row(seed: int) -> None:
+    x = unit(np.random.default_rng(seed), 2, 5, 6)
+    expected = [[terms.vendi(np.delete(x[b], i, axis=0)) for i in range(5)] for b in range(2)]
+    assert terms.vendi_without(x) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_c08_alignment_is_the_mean_cosine_with_the_query() -> None:
+    query = np.array([[1.0, 0.0]], "f4")
+    rows = np.array([[[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]], "f4")
+    assert terms.cosine_rows(rows, query).mean() == pytest.approx((1 + 0 + 0.6) / 3, abs=1e-6)
+
+
+def test_c09_paper_weights_by_default_and_each_may_be_zero() -> None:
+    assert Objective(kind="paper").weights == Weights(groundedness=0.6, diversity=0.2, alignment=0.2)
+    config = parse_config(
+        {"objective": {"kind": "paper", "weights": {"groundedness": 1.0, "diversity": 0, "alignment": 0}}}
+    )
+    assert config.objective.weights.diversity == 0
+    given_inputs = inputs(np.random.default_rng(0))
+    scores = score_sets(given_inputs, config.objective)
+    assert scores.reward == pytest.approx(scores.terms["groundedness"], abs=1e-6)
+    scores = score_sets(given_inputs, Objective(kind="paper"))
+    t = scores.terms
+    assert scores.reward == pytest.approx(
+        0.6 * t["groundedness"] + 0.2 * t["diversity"] + 0.2 * t["alignment"], abs=1e-5
+    )
+
+
+def test_c10_vendi_norm_switch() -> None:
+    assert Config().objective.vendi_norm == "by_k"
+    assert Config().model_dump()["objective"]["vendi_norm"] == "by_k"
+    score = np.array([4.0], "f4")
+    assert terms.normalise_vendi(score, 10, "by_k")[0] == pytest.approx(0.4)
+    assert terms.normalise_vendi(score, 10, "minus1_over_kminus1")[0] == pytest.approx(3 / 9)
+    assert terms.normalise_vendi(score, 10, "raw")[0] == 4.0
+    with pytest.raises(ValidationError):
+        Objective.model_validate({"vendi_norm": "log"})
+
+
+def test_c11_coverage_counts_the_union_once() -> None:
+    items = np.array([[[1, 2], [2, 3]]])
+    assert terms.coverage(items, [[2, 3, 9, 10]], np.ones(11, "f4"))[0] == pytest.approx(0.5)
+    assert terms.coverage(items, [[9]], np.ones(11, "f4"))[0] == 0.0
+    with pytest.raises(ValueError, match="non-empty"):
+        terms.coverage(items, [[]], np.ones(11, "f4"))
+
+
+@given(SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_c11_coverage_equals_set_arithmetic_and_credit_adds_up(seed: int) -> None:
+    given_inputs = inputs(np.random.default_rng(seed), n=5)
+    objective = Objective(kind="coverage")
+    scores = score_sets(given_inputs, objective)
+    assert given_inputs.references is not None
+    for b, reference in enumerate(given_inputs.references):
+        found = set(reference) & set(given_inputs.items[b].ravel().tolist())
+        assert scores.reward[b] == pytest.approx(len(found) / len(set(reference)), abs=1e-6)
+    assert scores.row_credit.sum(axis=1) == pytest.approx(scores.reward, abs=1e-5)
+
+
+def test_inverse_frequency_weights_prefer_the_rare() -> None:
+    weights = inverse_frequency_weights(np.array([0.5, 0.01, 0.0], "f4"))
+    assert weights[0] < weights[1] == weights[2]
+
+
+@given(SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_row_credit_of_content_is_the_change_of_the_reward(seed: int) -> None:
+    """Removing row i from the diversity term and its share from the mean term is what its credit says."""
+    rng = np.random.default_rng(seed)
+    given_inputs = inputs(rng)
+    objective = Objective()
+    scores = score_sets(given_inputs, objective)
+    content = given_inputs.item_vectors[given_inputs.items[:, :, 0]]
+    weights = objective.weights
+    for i in range(4):
+        without = terms.vendi(np.delete(content, i, axis=1))
+        expected = weights.diversity * (terms.vendi(content) - without) / 4
+        expected += weights.content_alignment * np.einsum("bd,bd->b", content[:, i], given_inputs.query) / 4
+        assert scores.row_credit[:, i] == pytest.approx(expected, abs=1e-5)
+
+
+@given(SEEDS)
+@settings(max_examples=50, deadline=None)
+def test_c13_the_invalid_reward_is_below_every_valid_one(seed: int) -> None:
+    given_inputs = inputs(np.random.default_rng(seed))
+    for kind in ("paper", "content", "coverage"):
+        objective = Objective(kind=kind)  # type: ignore[arg-type]
+        assert (score_sets(given_inputs, objective).reward > objective.invalid_reward).all()

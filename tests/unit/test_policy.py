@@ -1,0 +1,123 @@
+"""Tokenizer, credit per token, token batches and the warm start's teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerFast
+
+from r4t.assemble import assemble
+from r4t.batch import supervised_batch
+from r4t.config import Config, Policy, parse_config
+from r4t.credit import piece_ends, token_rows
+from r4t.errors import UserError
+from r4t.fanout import format_answer, parse
+from r4t.policy import check_policy, create_policy, encode_prompt, load_tokenizer, train_tokenizer
+from r4t.types import Completion, ScoredBatch
+from r4t.warmstart import excerpt
+
+NAMES = ["beef stew with carrots", "apple pie", "crème brûlée", "tomato soup", "green salad", "rye bread"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return train_tokenizer([format_answer(NAMES)] * 5, 400)
+
+
+@given(st.lists(st.sampled_from([*NAMES, "naïve 寿司 🍣", 'say "hi"']), min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_tokenizer_and_credit_find_every_sub_query(tokenizer: PreTrainedTokenizerFast, names: list[str]) -> None:
+    text = format_answer(names)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids, skip_special_tokens=True) == text
+    rows = token_rows(piece_ends(tokenizer, ids, text), parse(text, 10))
+    for row, name in enumerate(names):
+        own = tokenizer.decode([t for t, r in zip(ids, rows, strict=True) if r == row])
+        plain = name.replace('"', '\\"')
+        assert plain in own or own in plain
+        assert len(own) >= len(plain) - 2
+    assert rows[0] == -1
+    assert rows[-1] == -1
+
+
+def test_markers_cost_one_token_each(tokenizer: PreTrainedTokenizerFast) -> None:
+    words = sum(len(tokenizer.encode(name)) for name in NAMES)
+    assert len(tokenizer.encode(format_answer(NAMES))) == words + len(NAMES) + 1
+
+
+def test_c23_prompt_and_padding_carry_no_loss() -> None:
+    batch = supervised_batch([[1, 2, 3], [4]], [[5, 6], [7, 8, 9]], pad_id=0)
+    assert batch.tokens.tolist() == [[1, 2, 3, 5, 6], [4, 7, 8, 9, 0]]
+    predicted = [
+        [int(t) for t, m in zip(row[1:], mask, strict=True) if m]
+        for row, mask in zip(batch.tokens, batch.mask, strict=True)
+    ]
+    assert predicted == [[5, 6], [7, 8, 9]]
+    cut = batch.take(np.array([1]))
+    assert cut.tokens.tolist() == [[4, 7, 8, 9]]
+    assert cut.mask.tolist() == [[True, True, True]]
+
+
+def completions(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[Completion]:
+    made = []
+    for i, text in enumerate(texts):
+        ids = (*tokenizer.encode(text), tokenizer.eos_token_id)
+        made.append(
+            Completion(
+                query=i // 2, sample=i % 2, prompt_ids=(3, 4), token_ids=ids, logprobs=(-0.5,) * len(ids), text=text,
+                policy_version=0, finished=True,
+            )
+        )  # fmt: skip
+    return made
+
+
+@pytest.mark.parametrize("credit", ["set", "row"])
+def test_c12_zero_variance_groups_stay_but_train_nothing(tokenizer: PreTrainedTokenizerFast, credit: str) -> None:
+    texts = [format_answer(["a b", "c"]), format_answer(["d", "e f"]), format_answer(["g", "h"]), "broken"]
+    scored = ScoredBatch(
+        fanouts=tuple(parse(text, 2) for text in texts),
+        rewards=np.array([1.0, 3.0, 2.0, 2.0], "f4"),
+        terms={},
+        items=np.zeros((4, 2, 1), dtype=np.int64),
+        row_credit=np.array([[0.0, 1.0], [2.0, 3.0], [0.0, 0.0], [0.0, 0.0]], "f4"),
+    )
+    config = parse_config(
+        {"rl": {"group_size": 2, "queries_per_step": 2, "updates_per_batch": 1}, "objective": {"credit": credit}}
+    )
+    batch = assemble(completions(tokenizer, texts), scored, tokenizer, config)
+    assert batch.mask[:2].any(axis=1).all()
+    assert not batch.mask[2:].any()
+    first = batch.advantages[0][batch.mask[0]]
+    if credit == "set":
+        assert first == pytest.approx(-1.0, abs=1e-4)
+    else:
+        assert first[0] == pytest.approx(-1.0, abs=1e-4)  # the opening marker belongs to the set
+        assert first[1] == pytest.approx((0.0 - 1.5) / np.std([0, 1, 2, 3]), abs=1e-4)
+
+
+def test_c15_policy_directory_round_trip_and_its_checks(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=32, layers=1, heads=2), seed=0)
+    check_policy(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert encode_prompt(loaded, "apple pie") == tokenizer.encode("apple pie")
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match="no tokenizer"):
+        check_policy(tmp_path)
+    with pytest.raises(UserError, match=r"config\.json"):
+        check_policy(tmp_path / "nowhere")
+
+
+@given(st.sampled_from([*NAMES, "Soup (Rotriewesuppe)", "with", "'Best' pie, ever"]), st.integers(0, 100))
+def test_excerpts_are_short_spans_of_the_name(name: str, seed: int) -> None:
+    words = excerpt(name, np.random.default_rng(seed)).split()
+    assert 1 <= len(words) <= 4
+    assert len(words) == 1 or words[-1] not in {"with", "and", "in"}
+    assert all(word in name.lower() for word in words)
+
+
+def test_defaults_are_consistent() -> None:
+    assert Config().rl.updates_per_batch >= 2
