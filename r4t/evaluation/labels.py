@@ -1,0 +1,53 @@
+"""What the report calls methods and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+METHOD_NAMES = {
+    "random": "Random",
+    "popular": "Popular",
+    "no_fanout": "No fan-out",
+    "mmr": "MMR",
+    "zero_shot": "Zero-shot",
+    "best_of_n": "Best of N",
+    "r4t_folm": "R4T-FOLM",
+    "r4t_diffusion": "R4T-Diffusion",
+    "zero_shot_diffusion": "Zero-shot diffusion",
+}
+OURS = ("r4t_folm", "r4t_diffusion")
+
+METRICS = {
+    "reward": ("Reward", "the training objective"),
+    "recall": ("Recall", "share of the references in the pool"),
+    "recall_weighted": ("Weighted recall", "rare items count more"),
+    "hit": ("Hit", "queries with a reference found"),
+    "recall_shuffled": ("Recall, shuffled queries", "against another query's references"),
+    "diversity": ("Diversity", "Vendi/k of the retrieved items"),
+    "content_alignment": ("Content alignment", "cosine of items and query"),
+    "judge.diversity": ("Judge: diversity", "Vendi/k in the judge's space"),
+    "judge.alignment": ("Judge: alignment", "cosine in the judge's space"),
+    "judge.groundedness": ("Judge: groundedness", "cosine of item and sub-query"),
+    "groundedness": ("Groundedness", "Eq. 3, sub-queries"),
+    "manifold": ("Manifold", "Eq. 3 on generated rows"),
+    "alignment": ("Alignment", "Eq. 4, sub-queries"),
+    "row_alignment": ("Row alignment", "Eq. 4 on generated rows"),
+    "distinct_items": ("Distinct items", "within a set"),
+    "vendi_runs": ("Vendi over 5 runs", "of run means"),
+    "vendi_rows": ("Vendi over 5 runs, rows", "of all rows"),
+    "invalid": ("Unusable answers", "replaced by the plain query's items"),
+}
+"""Key, label and explanation, in the order of the tables."""
+
+
+def cell_of(method: Mapping[str, Any], metric: str) -> Mapping[str, float] | None:
+    """The summary behind a metric key such as `judge.diversity`, or None where the method has none."""
+    group, _, name = metric.rpartition(".")
+    source = method.get(group, {}) if group else method
+    cell = source.get(name)
+    return cell if isinstance(cell, Mapping) and "mean" in cell else None
+
+
+def method_name(key: str) -> str:
+    return METHOD_NAMES.get(key, key)

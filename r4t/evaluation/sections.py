@@ -1,0 +1,261 @@
+"""The sections of the report as HTML. Every text that comes from a catalogue or a model is escaped here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from r4t.evaluation import svg
+from r4t.evaluation.labels import METRICS, OURS, cell_of, method_name
+
+Json = Mapping[str, Any]
+
+
+def tiles(metrics: Json) -> str:
+    """The headline numbers that exist."""
+    found = [_tile(*tile) for tile in _headlines(metrics)]
+    return f'<div class="tiles">{"".join(found)}</div>' if found else ""
+
+
+def facts(metrics: Json) -> str:
+    """What was measured, with what."""
+    sampler = metrics.get("sampler", {})
+    pairs = {
+        "Queries": f"{metrics['n_queries']:,} {metrics['split']}, seeds {', '.join(map(str, metrics['seeds']))}",
+        "Items": f"{metrics['database_items']:,}",
+        "Set": f"k = {metrics['k']}, n = {metrics['n']}",
+        "Encoder": metrics["encoder"],
+        "Judge": metrics["judge_encoder"],
+        "Policy": _size(metrics.get("policy_parameters")),
+        "Retriever": _size(metrics.get("retriever_parameters")),
+        "Sampler": f"{sampler['name']}, {sampler['nfe']} network calls" if sampler else "",
+    }
+    rows = [f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs.items() if value]
+    return f'<dl class="facts">{"".join(rows)}</dl>'
+
+
+def results_table(metrics: Json) -> str:
+    """Every method and metric, mean and standard error; what does not apply stays empty."""
+    methods = metrics["methods"]
+    shown = [key for key in METRICS if any(cell_of(method, key) for method in methods.values())]
+    head = "".join(f'<th scope="col" title="{escape(METRICS[k][1])}">{escape(METRICS[k][0])}</th>' for k in shown)
+    body = []
+    for name, method in methods.items():
+        cells = "".join(_table_cell(cell_of(method, key)) for key in shown)
+        overall = method.get("distinct_overall")
+        cells += f"<td>{overall:,}</td>" if overall is not None else _NONE
+        kind = ' class="ours"' if name in OURS else ""
+        body.append(f'<tr{kind}><th scope="row">{escape(method_name(name))}</th>{cells}</tr>')
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="All results"><table>'
+        f'<thead><tr><th scope="col">Method</th>{head}<th scope="col">Items over all queries</th></tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table></div>"
+    )
+
+
+def bars(metrics: Json) -> str:
+    """One chart per metric with a bar for each method that has it."""
+    charts = []
+    for key, (label, note) in METRICS.items():
+        cells = {name: cell_of(method, key) for name, method in metrics["methods"].items()}
+        rows = [
+            svg.Bar(label=method_name(name), style=f"m-{name}", value=cell["mean"], error=cell.get("stderr", 0.0))
+            for name, cell in cells.items()
+            if cell
+        ]
+        if len(rows) > 1:
+            charts.append(svg.bar_chart(rows, title=label, note=note))
+    return _charts(charts)
+
+
+def trade_offs(metrics: Json) -> str:
+    """Diversity against relevance in each space, and against coverage where references exist."""
+    pairs = [("content_alignment", "diversity", "Reward's encoder"), ("judge.alignment", "judge.diversity", "Judge")]
+    pairs = [("recall", "diversity", "Coverage"), *pairs]
+    charts = []
+    for x_key, y_key, title in pairs:
+        both = {name: (cell_of(m, x_key), cell_of(m, y_key)) for name, m in metrics["methods"].items()}
+        dots = [
+            svg.Dot(
+                label=method_name(name),
+                style=f"m-{name}",
+                x=x["mean"],
+                y=y["mean"],
+                x_error=x.get("stderr", 0.0),
+                y_error=y.get("stderr", 0.0),
+            )
+            for name, (x, y) in both.items()
+            if x and y
+        ]
+        if len(dots) > 1:
+            x_label = METRICS[x_key][0].removeprefix("Judge: ").lower()
+            charts.append(svg.scatter_chart(dots, title=title, x_label=x_label, y_label="diversity"))
+    return _charts(charts)
+
+
+def latency(metrics: Json) -> str:
+    """One chart per batch size on the same logarithmic axis."""
+    timed = {name: m["latency_ms"] for name, m in metrics["methods"].items() if m.get("latency_ms")}
+    if not timed:
+        return ""
+    every = [value for batches in timed.values() for cell in batches.values() for value in (cell["p50"], cell["p95"])]
+    charts = []
+    for batch in sorted({batch for batches in timed.values() for batch in batches}, key=int):
+        spans = [
+            svg.Span(label=method_name(n), style=f"m-{n}", low=b[batch]["p50"], high=b[batch]["p95"])
+            for n, b in timed.items()
+            if batch in b
+        ]
+        queries = "1 query" if batch == "1" else f"{batch} queries"
+        charts.append(svg.span_chart(spans, title=f"Batch of {queries}", low=min(every), high=max(every)))
+    return _charts(charts)
+
+
+def learning(log: Sequence[Json]) -> str:
+    """Reward and its terms over reinforcement learning, on training and on validation queries."""
+    train = _series(log, "folm", lambda key: key.removeprefix("reward/") if key.startswith("reward/") else None)
+    train |= _series(log, "folm", lambda key: key if key == "distinct" else None)
+    valid = _series(log, "valid", lambda key: key)
+    train["reward"] = train.pop("mean", [])
+    train.pop("group_std", None)
+    charts = []
+    for name in dict.fromkeys(["reward", *train, *valid]):
+        lines = [
+            svg.Line(label="training", style="m-train", points=train.get(name, [])),
+            svg.Line(label="validation", style="m-valid", points=valid.get(name, []), marks=True),
+        ]
+        drawn = [line for line in lines if line.points]
+        if drawn:
+            label = METRICS.get(name, (name.replace("_", " ").capitalize(),))[0]
+            label = "Distinct items" if name == "distinct" else label
+            charts.append(svg.line_chart(drawn, title=label, x_label="step"))
+    return _charts(charts)
+
+
+def checks(metrics: Json) -> str:
+    """The acceptance lines, each with its numbers."""
+    rows = []
+    for check in metrics.get("checks", []):
+        mark = ("yes", "✓ holds") if check["holds"] else ("no", "✗ missed")
+        rows.append(
+            f'<tr><td><span class="mark {mark[0]}">{mark[1]}</span></td><td>{escape(check["name"])}</td>'
+            f'<td class="n">{check["value"]:.2f}</td><td class="n">{check["threshold"]:g}</td>'
+            f'<td class="none">{escape(check.get("detail", ""))}</td></tr>'
+        )
+    if not rows:
+        return ""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("", "Check", "Value", "Threshold", "Detail"))
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="Checks"><table class="checks">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def side_by_side(samples: Sequence[Json]) -> str:
+    """A fold per query with one card per method, the compiled retriever first."""
+    blocks = []
+    for place, sample in enumerate(samples):
+        references = set(sample.get("references", []))
+        order = sorted(sample["methods"], key=lambda name: (name not in OURS[::-1], name == OURS[0]))
+        cards = "".join(_set_card(name, sample["methods"][name], references) for name in order)
+        found = f"<p class='hint' style='padding:0 16px'>Reference: {escape(', '.join(sorted(references)))}</p>"
+        blocks.append(
+            f"<details{' open' if place == 0 else ''}><summary>{escape(sample['query'])}</summary>"
+            f'{found if references else ""}<div class="sets" tabindex="0">{cards}</div></details>'
+        )
+    return "".join(blocks)
+
+
+def negative_control(control: Json) -> str:
+    """Curves of runs whose objective lacks terms, to show what each term prevents."""
+    runs = control.get("runs", [])
+    keys = list(dict.fromkeys(key for run in runs for point in run["curve"] for key in point if key != "step"))
+    charts = []
+    for key in keys:
+        lines = [
+            svg.Line(
+                label=run["name"],
+                style=f"c-{place % 4}",
+                points=[(p["step"], p[key]) for p in run["curve"] if p.get(key) is not None],
+            )
+            for place, run in enumerate(runs)
+        ]
+        lines = [line for line in lines if line.points]
+        if lines:
+            label = METRICS.get(key, (key.replace("_", " ").capitalize(),))[0]
+            charts.append(svg.line_chart(lines, title=label, x_label="step"))
+    return _charts(charts)
+
+
+def bullet_list(lines: Iterable[str]) -> str:
+    return f'<ul class="plain">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>'
+
+
+_NONE = '<td class="none" aria-label="does not apply"></td>'
+
+
+def _table_cell(cell: Mapping[str, float] | None) -> str:
+    if cell is None:
+        return _NONE
+    error = f'<span class="se">±{cell["stderr"]:.3f}</span>' if "stderr" in cell else ""
+    return f"<td>{svg.number(cell['mean'])}{error}</td>"
+
+
+def _headlines(metrics: Json) -> Iterable[tuple[str, str]]:
+    """(big text, explanation) of each headline that the numbers allow."""
+    methods = metrics["methods"]
+    gaps = metrics.get("against_zero_shot", {}).get("r4t_folm", {})
+    goal = "recall" if "recall" in gaps else "reward"
+    if goal in gaps:
+        errors = gaps[goal]["mean"] / gaps[goal]["stderr"] if gaps[goal].get("stderr") else 0.0
+        yield f"{gaps[goal]['mean']:+.3f}", f"{goal} of R4T-FOLM over zero-shot ({errors:+.1f} standard errors)"
+    for metric, words in (("judge.diversity", "diversity"), ("judge.alignment", "alignment")):
+        if metric in gaps:
+            yield f"{gaps[metric]['mean']:+.3f}", f"{words} by an independent judge, ±{gaps[metric]['stderr']:.3f}"
+    times = [methods.get(name, {}).get("latency_ms", {}).get("1") for name in OURS]
+    if all(times):
+        ratio = times[0]["p50"] / times[1]["p50"]
+        yield f"{ratio:.1f} ×", f"faster than the language model at one query ({svg.milliseconds(times[1]['p50'])})"
+    if listed := metrics.get("checks"):
+        yield f"{sum(check['holds'] for check in listed)} of {len(listed)}", "checks hold"
+
+
+def _tile(big: str, words: str) -> str:
+    return f'<div class="tile"><b>{escape(big)}</b><span>{escape(words)}</span></div>'
+
+
+def _set_card(name: str, sample: Json, references: set[str]) -> str:
+    directions = sample.get("subqueries", [])
+    seen: set[str] = set()
+    rows = []
+    for place, item in enumerate(sample["items"]):
+        classes = " ".join(["hit"] * (item in references) + ["again"] * (item in seen))
+        under = f"<small>“{escape(directions[place])}”</small>" if place < len(directions) else ""
+        rows.append(f"<li{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{escape(item)}{under}</li>")
+        seen.add(item)
+    warning = "" if sample.get("valid", True) else '<p class="warn">answer unusable: the plain query\'s items</p>'
+    return (
+        f'<div class="set m-{escape(name)}"><h3>{escape(method_name(name))}</h3>{warning}<ol>{"".join(rows)}</ol></div>'
+    )
+
+
+def _series(log: Sequence[Json], stage: str, rename: Any) -> dict[str, list[tuple[float, float]]]:
+    """`{name: [(step, value)]}` of one stage's lines, for the keys that `rename` keeps."""
+    series: dict[str, list[tuple[float, float]]] = {}
+    for line in log:
+        if line["stage"] != stage:
+            continue
+        for key, value in line["values"].items():
+            name = rename(key)
+            if name is not None and value is not None:
+                series.setdefault(name, []).append((line["step"], value))
+    return {name: sorted(points) for name, points in series.items()}
+
+
+def _charts(charts: Sequence[str]) -> str:
+    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+
+
+def _size(parameters: int | None) -> str:
+    return f"{parameters / 1e6:.1f}M parameters" if parameters else ""

@@ -1,0 +1,256 @@
+"""Small charts as inline SVG. Colours are CSS classes of the page, so the charts follow its light and dark scheme."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 360
+CHARACTER = 6.1  # width of one label character in the page's font, rounded up
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """A curve; `style` is the class that colours it."""
+
+    label: str
+    style: str
+    points: Sequence[tuple[float, float]]
+    marks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    label: str
+    style: str
+    value: float
+    error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A dot at `low` and a line to `high`, on a logarithmic axis."""
+
+    label: str
+    style: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    label: str
+    style: str
+    x: float
+    y: float
+    x_error: float = 0.0
+    y_error: float = 0.0
+
+
+def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> str:
+    """Curves over one axis, with a legend when there are several."""
+    height, left, right, top, bottom = 210, 46, 10, 10 + 18 * (len(lines) > 1), 34
+    xs = [x for line in lines for x, _ in line.points]
+    ys = [y for line in lines for _, y in line.points]
+    x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
+    ticks = nice_ticks(min(ys), max(ys), 4)
+    y_low, y_high = min(min(ys), ticks[0]), max(max(ys), ticks[-1])
+
+    def px(x: float) -> float:
+        return left + (x - x_low) / (x_high - x_low) * (WIDTH - left - right)
+
+    def py(y: float) -> float:
+        return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
+
+    parts = [_grid_line(left, py(t), WIDTH - right, py(t)) + _text(left - 6, py(t) + 4, tick(t), "end") for t in ticks]
+    parts += [
+        _text(px(t), height - bottom + 16, tick(t), "middle")
+        for t in nice_ticks(x_low, x_high, 4)
+        if x_low <= t <= x_high
+    ]
+    parts.append(_text((left + WIDTH - right) / 2, height - 3, x_label, "middle", "axis"))
+    for line in lines:
+        path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in line.points)
+        parts.append(f'<polyline class="curve {line.style}" points="{path}"/>')
+        if line.marks or len(line.points) == 1:
+            parts += [_dot(px(x), py(y), 3, line.style) for x, y in line.points]
+    if len(lines) > 1:
+        offset = float(left)
+        for line in lines:
+            parts.append(f'<rect class="{line.style}" x="{offset:.0f}" y="4" width="10" height="10" rx="2"/>')
+            parts.append(_text(offset + 14, 13, line.label))
+            offset += 26 + CHARACTER * len(line.label)
+    last = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
+    return _figure(title, f"{title} over {x_label}: {last}", WIDTH, height, parts)
+
+
+def bar_chart(bars: Sequence[Bar], *, title: str, note: str = "") -> str:
+    """Horizontal bars from zero, each with its value and, as a whisker, its error."""
+    left, right, row = _label_room([bar.label for bar in bars]), 54, 22
+    height = row * len(bars) + 8
+    low = min(0.0, min(bar.value - bar.error for bar in bars))
+    high = max(0.0, max(bar.value + bar.error for bar in bars)) or 1.0
+
+    def px(value: float) -> float:
+        return left + (value - low) / (high - low) * (WIDTH - left - right)
+
+    parts = [_grid_line(px(0), 0, px(0), height)]
+    for place, bar in enumerate(bars):
+        y = 4 + row * place
+        start, end = sorted((px(0), px(bar.value)))
+        parts.append(_text(left - 8, y + 14, bar.label, "end"))
+        parts.append(
+            f'<rect class="{bar.style}" x="{start:.1f}" y="{y + 3}" width="{max(end - start, 1):.1f}"'
+            ' height="15" rx="3"/>'
+        )
+        if bar.error > 0:
+            low_x, high_x, middle = px(bar.value - bar.error), px(bar.value + bar.error), y + 10.5
+            parts.append(f'<path class="whisker" d="M{low_x:.1f} {middle}H{high_x:.1f}"/>')
+        parts.append(_text(px(max(bar.value + bar.error, 0)) + 6, y + 14, number(bar.value), "start", "value"))
+    described = ", ".join(f"{bar.label} {number(bar.value)}" for bar in bars)
+    return _figure(title, f"{title}: {described}", WIDTH, height, parts, note)
+
+
+def span_chart(spans: Sequence[Span], *, title: str, low: float, high: float) -> str:
+    """Dots with tails on a logarithmic axis from `low` to `high` milliseconds."""
+    left, right, row = _label_room([span.label for span in spans]), 58, 26
+    bottom = row * len(spans) + 6
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    last = max(last, first + 1)
+
+    def px(value: float) -> float:
+        return left + (math.log10(value) - first) / (last - first) * (WIDTH - left - right)
+
+    parts = []
+    for power in range(first, last + 1):
+        x = px(10.0**power)
+        parts.append(_grid_line(x, 0, x, bottom) + _text(x, bottom + 15, milliseconds(10.0**power), "middle"))
+    for place, span in enumerate(spans):
+        y = 16 + row * place
+        parts.append(_text(left - 8, y + 4, span.label, "end"))
+        parts.append(f'<path class="tail {span.style}" d="M{px(span.low):.1f} {y}H{px(span.high):.1f}"/>')
+        parts.append(_dot(px(span.low), y, 5.5, span.style))
+        parts.append(_text(max(px(span.high), px(span.low) + 5) + 7, y + 4, milliseconds(span.low), "start", "value"))
+    described = ", ".join(f"{span.label} {milliseconds(span.low)}" for span in spans)
+    return _figure(title, f"{title}, median: {described}", WIDTH, bottom + 22, parts)
+
+
+def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str) -> str:
+    """Labelled dots with error whiskers; a stepped line joins those that no other dot beats in both directions."""
+    height, left, right, top, bottom = 290, 46, 14, 22, 36
+    x_ticks = nice_ticks(min(d.x - d.x_error for d in dots), max(d.x + d.x_error for d in dots), 4)
+    y_ticks = nice_ticks(min(d.y - d.y_error for d in dots), max(d.y + d.y_error for d in dots), 4)
+
+    def px(x: float) -> float:
+        return left + (x - x_ticks[0]) / (x_ticks[-1] - x_ticks[0]) * (WIDTH - left - right)
+
+    def py(y: float) -> float:
+        return height - bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
+
+    parts = [
+        _grid_line(left, py(t), WIDTH - right, py(t)) + _text(left - 6, py(t) + 4, tick(t), "end") for t in y_ticks
+    ]
+    parts += [
+        _grid_line(px(t), top, px(t), height - bottom) + _text(px(t), height - bottom + 15, tick(t), "middle")
+        for t in x_ticks
+    ]
+    parts.append(_text((left + WIDTH - right) / 2, height - 3, f"{x_label} →", "middle", "axis"))
+    parts.append(_text(4, 12, f"↑ {y_label}", "start", "axis"))
+    front = pareto_front([(dot.x, dot.y) for dot in dots])
+    if len(front) > 1:
+        path = " ".join(f"{px(dots[i].x):.1f},{py(dots[i].y):.1f}" for i in front)
+        parts.append(f'<polyline class="front" points="{path}"/>')
+    taken = [(px(dot.x) - 6, py(dot.y) - 6, px(dot.x) + 6, py(dot.y) + 6) for dot in dots]
+    for dot in dots:
+        x, y = px(dot.x), py(dot.y)
+        cross = f"M{px(dot.x - dot.x_error):.1f} {y:.1f}H{px(dot.x + dot.x_error):.1f}"
+        cross += f"M{x:.1f} {py(dot.y - dot.y_error):.1f}V{py(dot.y + dot.y_error):.1f}"
+        parts.append(f'<path class="whisker" d="{cross}"/>' + _dot(x, y, 5.5, dot.style))
+        parts.append(_place_label(dot.label, x, y, taken, left, height - bottom))
+    described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
+    return _figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, parts)
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points that no other point matches or beats in both coordinates, by rising x."""
+    order = sorted(range(len(points)), key=lambda i: (-points[i][0], -points[i][1]))
+    front: list[int] = []
+    best = -math.inf
+    for i in order:
+        if points[i][1] > best:
+            front.append(i)
+            best = points[i][1]
+    return front[::-1]
+
+
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """About `count` round numbers that enclose [low, high]."""
+    span = (high - low) or abs(high) or 1.0
+    raw = span / count
+    magnitude = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
+
+
+def tick(value: float) -> str:
+    """An axis number, as short as it can be."""
+    return f"{value:g}" if abs(value) < 10_000 else f"{value / 1000:g}k"
+
+
+def number(value: float) -> str:
+    """A measured value with three digits after the point, or fewer where it is large."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.0f}"
+
+
+def milliseconds(value: float) -> str:
+    """A duration with two or three digits."""
+    if value >= 1000:
+        return f"{value / 1000:.3g} s"
+    return f"{value:.3g} ms"
+
+
+def _place_label(
+    label: str, x: float, y: float, taken: list[tuple[float, float, float, float]], left: float, floor: float
+) -> str:
+    """The label beside its dot, on the first side where it covers nothing that stands already."""
+    width = CHARACTER * len(label)
+    sides = [(x + 9, y + 4), (x - 9 - width, y + 4)]
+    sides += [(x + dx, y + dy) for dy in (-10, 18, -22, 30, -34, 42) for dx in (-width / 2, 6, -6 - width)]
+    for at, base in sides:
+        box = (at, base - 10, at + width, base + 3)
+        inside = at >= left and box[2] <= WIDTH and box[1] >= 14 and box[3] <= floor
+        if inside and not any(_overlap(box, other) for other in taken):
+            taken.append(box)
+            return _text(at, base, label)
+    return _text(min(x + 9, WIDTH - width), y + 4, label)
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _label_room(labels: Sequence[str]) -> float:
+    return 12 + CHARACTER * max(len(label) for label in labels)
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "") -> str:
+    klass = f' class="{style}"' if style else ""
+    return f'<text{klass} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _dot(x: float, y: float, radius: float, style: str) -> str:
+    return f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
+
+
+def _grid_line(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f'<path class="grid" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
+
+
+def _figure(title: str, described: str, width: int, height: float, parts: Sequence[str], note: str = "") -> str:
+    caption = f"<figcaption>{escape(title)}{f' <small>{escape(note)}</small>' if note else ''}</figcaption>"
+    label = escape(described, quote=True)
+    svg = f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    return f"<figure>{caption}{svg}</figure>"
