@@ -93,9 +93,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes `value` as indented JSON, atomically. NaN and infinity are refused: JSON has no such numbers."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
+    text = to_json(value)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n")
+
+
+def to_json(value: Any) -> str:
+    """Indented JSON; arrays, NumPy numbers and paths become lists, numbers and strings. Raises ValueError for NaN."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def read_json(path: Path) -> Any:

@@ -1,0 +1,71 @@
+"""The Ray session of a run: its own local one, or a cluster that is already up."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from cluster.devices import cores
+from cluster.roles import place
+from r4t.config import Config
+from r4t.errors import UserError
+
+OBJECT_STORE_BYTES = 1 << 30  # a local run passes batches and small tables; Ray's default is a third of the memory
+ENVIRONMENT = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray must not clear the visible devices that roles set themselves
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@contextmanager
+def session(config: Config, address: str | None = None) -> Iterator[None]:
+    """Connects to Ray for the length of the block.
+
+    `address`: "local" starts a session of this process's own; "auto" joins the running cluster; None joins the one in
+    RAY_ADDRESS (as `ray job submit` sets it), else starts a local one. A local session ends with this process, however
+    it ends, so a killed run leaves nothing in the way of the next. Raises UserError when no cluster answers or when the
+    cluster cannot seat every actor of the run.
+    """
+    start(address)
+    try:
+        place(config).release()
+        yield
+    finally:
+        ray.shutdown()
+
+
+def start(address: str | None = None) -> None:
+    """Connects without checking the seats; `session` is what runs use."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    where = address or os.environ.get("RAY_ADDRESS") or "local"
+    if where == "local":
+        ray.init(
+            address="local",
+            num_cpus=cores(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+        return
+    try:
+        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at '{where}' ({type(error).__name__}): start one with `ray start --head`,"
+            " give its address with --address HOST:PORT, or use --address local"
+        ) from error
+
+
+def log_folder() -> str:
+    """Where this session's actors write their output (on a cluster: the same path on each node)."""
+    node = ray._private.worker._global_node
+    return node.get_logs_dir_path() if node else "/tmp/ray/session_latest/logs"  # noqa: S108

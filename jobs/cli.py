@@ -1,0 +1,174 @@
+"""The command line. Every command imports what it needs when it runs, so that help is instant."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from r4t.errors import UserError
+
+if TYPE_CHECKING:
+    from jobs.run import Run
+    from r4t.config import Config
+
+USER_ERROR = 2
+
+app = typer.Typer(
+    name="r4t",
+    help="Retrieve-for-Train: reinforcement learning teaches set-valued retrieval, a small diffusion model serves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that `r4t run` made.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. configs/quickstart.yaml.")],
+    stage: Annotated[str, typer.Option(help="prepare, folm, sets, retriever, evaluate, report or all.")] = "all",
+    run_dir: Annotated[Path | None, typer.Option(help="Default: runs/<name of the config>.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="auto (the running Ray cluster), local, or HOST:PORT. Default: RAY_ADDRESS, else local."),
+    ] = None,
+) -> None:
+    """Run the pipeline from raw items to a report. A finished run does nothing; an interrupted one resumes."""
+    from jobs.pipeline import run_pipeline
+    from r4t.config import load_config
+
+    settings = load_config(config, set_)
+    run_pipeline(settings, run_dir or Path("runs") / settings.name, stage, address)
+
+
+@app.command()
+def retrieve(
+    run: RunFolder,
+    query: Annotated[str, typer.Argument(help='What to look for, e.g. "light summer lunch".')],
+    k: Annotated[int | None, typer.Option("-k", help="Items, at most the run's fanout.k.")] = None,
+    method: Annotated[
+        str, typer.Option(help="r4t_diffusion, r4t_folm, best_of_n, zero_shot, no_fanout, mmr, ...")
+    ] = "r4t_diffusion",
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print the set of items that a finished run retrieves for a query."""
+    from rich.console import Console
+
+    from jobs import retrieve as job
+    from r4t.lineage import to_json
+
+    found = job.retrieve(run, query, k, method, seed)
+    if as_json:
+        typer.echo(to_json(job.as_json(query, method, found)))
+    else:
+        job.show(Console(), query, method, found)
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    methods: Annotated[str | None, typer.Option(help="Names with commas between; default: all of the run.")] = None,
+    split: Annotated[str | None, typer.Option(help="valid or test; default: the config's.")] = None,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, as in `r4t run`.")] = None,
+) -> None:
+    """Evaluate a run again, and remake its report."""
+    from cluster.session import session
+    from jobs import evaluate as job
+    from jobs.pipeline import locked
+
+    settings = _config_of(run, [f"evaluate.split={split}"] if split else [])
+    names = [name.strip() for name in methods.split(",")] if methods else None
+    with locked(run), session(settings, address), _opened(run, settings) as opened:
+        job.main(settings, opened, methods=names, again=True)
+        _report(settings, opened)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Make the report of an evaluated run again."""
+    from jobs.pipeline import locked
+
+    settings = _config_of(run, [])
+    with locked(run), _opened(run, settings) as opened:
+        _report(settings, opened)
+
+
+@app.command()
+def status(run: RunFolder, as_json: AsJson = False) -> None:
+    """Say which stages of a run are finished and how far the running one is."""
+    from jobs.status import describe, show
+    from r4t.lineage import to_json
+
+    _config_of(run, [])
+    found = describe(run)
+    typer.echo(to_json(found) if as_json else show(found))
+
+
+@app.command()
+def verify(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A run directory or a stage's folder.")],
+) -> None:
+    """Check every file of a run against its recorded hash, and every stage against the inputs it was made from."""
+    from r4t import lineage
+
+    problems = lineage.verify(path)
+    for problem in problems:
+        typer.echo(problem)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{path}: every file and input is as recorded")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Print versions and devices, and prove that vLLM, DeepSpeed, Ray and FAISS can be imported here."""
+    from jobs.doctor import examine, show
+    from r4t.lineage import to_json
+
+    found = examine()
+    typer.echo(to_json(found) if as_json else show(found))
+    if not found["healthy"]:
+        raise typer.Exit(1)
+
+
+def entry() -> None:
+    """Runs a command. A user's mistake is one message and exit code 2; a bug keeps its traceback."""
+    try:
+        app()
+    except UserError as error:
+        cause = getattr(error, "cause", None) or error  # Ray wraps what an actor raised
+        print(f"error: {cause}", file=sys.stderr)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes the run", file=sys.stderr)
+        sys.exit(130)
+
+
+def _config_of(run: Path, overrides: list[str]) -> Config:
+    from r4t.config import load_config
+
+    if not (run / "config.yaml").is_file():
+        raise UserError(f"{run} is no run directory (it has no config.yaml): give the folder that `r4t run` made")
+    return load_config(run / "config.yaml", overrides)
+
+
+def _opened(run: Path, settings: Config) -> contextlib.closing[Run]:
+    from jobs.run import Run
+
+    return contextlib.closing(Run(run, settings))
+
+
+def _report(settings: Config, opened: Run) -> None:
+    from jobs import report as job
+
+    job.main(settings, opened, again=True)

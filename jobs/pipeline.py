@@ -1,0 +1,151 @@
+"""The whole run: prepare -> folm -> sets -> retriever -> evaluate -> report, each stage once."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import yaml
+
+from jobs.footprint import PeakMemory
+from jobs.run import Run, save_config
+from r4t.config import Config, flatten, parse_config
+from r4t.errors import UserError
+from r4t.lineage import clear_partial, is_finished, read_manifest
+from r4t.tracking import Sink
+
+STAGES = {
+    "prepare": "jobs.prepare",
+    "folm": "jobs.train_folm",
+    "sets": "jobs.synthesize",
+    "retriever": "jobs.train_retriever",
+    "evaluate": "jobs.evaluate",
+    "report": "jobs.report",
+}
+
+
+def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str | None = None) -> None:
+    """Runs the stages that are not finished yet, in order, or only `stage`.
+
+    Raises UserError when the directory holds a run of another configuration, when another process works in it, or when
+    an earlier stage is missing.
+    """
+    wanted = _stages(stage)
+    check_same_config(folder, config)
+    if all(is_finished(folder / name) for name in wanted):
+        print(f"{folder} is finished, nothing to do: {_where(folder)}")
+        return
+    _check_inputs(folder, wanted[0])
+    started = time.monotonic()
+    from cluster.session import log_folder, session  # Ray takes a second to import: not for a run that is finished
+
+    with locked(folder), PeakMemory() as memory, session(config, address), stopping_cleanly():
+        save_config(folder, config)
+        clear_partial(folder)
+        run = Run(folder, config, _sinks(folder, config))
+        try:
+            for name in wanted:
+                importlib.import_module(STAGES[name]).main(config, run)
+            run.say(
+                f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
+                f" (this process and all its actors on this machine)\n{_where(folder)}"
+            )
+        except UserError:
+            raise
+        except Exception:
+            run.say(f"stopped by an error; the actors' own output is in {log_folder()}")
+            raise
+        finally:
+            run.close()
+
+
+def check_same_config(folder: Path, config: Config) -> None:
+    """Raises UserError that lists the differing keys when `folder` was started with another configuration."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        return
+    there, here = flatten(parse_config(yaml.safe_load(path.read_text()))), flatten(config)
+    differing = [
+        f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
+        for key in sorted(there | here)
+        if there.get(key) != here.get(key)
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} was started with another configuration:\n" + "\n".join(differing) + "\n"
+            "Give the run a new directory with --run-dir, or use the configuration it was started with"
+            f" ({path}); nothing was changed"
+        )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the run directory for this process; the system lets go of it when the process ends, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise UserError(
+                f"another process ({handle.read().strip() or 'unknown'}) is running in {folder}: wait for it to end,"
+                " stop it, or give this run another --run-dir"
+            ) from None
+        handle.truncate(0)
+        handle.write(f"pid {os.getpid()}")
+        handle.flush()
+        yield
+
+
+@contextmanager
+def stopping_cleanly() -> Iterator[None]:
+    """Turns SIGTERM into an exception, so that actors and files are closed and the run can be resumed."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        print("stopped by SIGTERM; the same command resumes the run", file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stages(stage: str) -> list[str]:
+    if stage == "all":
+        return list(STAGES)
+    if stage not in STAGES:
+        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES)}")
+    return [stage]
+
+
+def _check_inputs(folder: Path, first: str) -> None:
+    earlier = list(STAGES)[: list(STAGES).index(first)]
+    missing = [name for name in earlier if not is_finished(folder / name)]
+    if missing:
+        raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")
+
+
+def _sinks(folder: Path, config: Config) -> tuple[Sink, ...]:
+    if config.tracking.wandb == "disabled":
+        return ()
+    from jobs.wandb_sink import WandbSink
+
+    return (WandbSink(folder, config),)
+
+
+def _where(folder: Path) -> str:
+    page = folder / "report" / "index.html"
+    if page.is_file():
+        return f"report: {page.resolve()}"
+    finished = [name for name in STAGES if read_manifest(folder / name)]
+    return f"finished stages: {', '.join(finished) or 'none'}"
