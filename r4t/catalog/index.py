@@ -54,15 +54,13 @@ class ExactIndex:
 
 
 def _groups_of_equal_rows(vectors: Floats) -> Ints:
-    """[U, g] row numbers: one line per distinct vector, ascending, filled up with -1."""
-    _, first, group, counts = np.unique(vectors, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    rank = np.empty_like(first)
-    rank[np.argsort(first)] = np.arange(len(first))  # groups in the order in which they first appear
-    group = rank[group.reshape(-1)]
+    """[U, g] row numbers: one line per distinct vector in order of appearance, ascending, filled up with -1."""
+    groups: dict[bytes, int] = {}
+    group = np.array([groups.setdefault(row.tobytes(), len(groups)) for row in vectors])
     order = np.argsort(group, kind="stable")
     sizes = np.bincount(group)
     place = np.arange(len(vectors)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    members = np.full((len(first), counts.max()), -1, dtype=np.int64)
+    members = np.full((len(groups), sizes.max()), -1, dtype=np.int64)
     members[group[order], place] = order
     return members
 

@@ -19,25 +19,17 @@ from r4t.errors import UserError
 
 MAIN_INGREDIENTS = 4
 # In nearly every dish, so they tell dishes apart in no way. Water and oil are also the heaviest.
-SEASONING = frozenset(
-    [
-        *("salt", "pepper", "black pepper", "spice", "herb", "sugar", "baking powder", "bay leaf"),
-        *("water", "ice", "oil", "vegetable oil", "olive oil", "sunflower oil"),
-    ]
-)
-# Rough weight of one unit in grams, enough to rank the ingredients of a dish by size.
-GRAMS = {
-    "g": 1.0,
-    "ml": 1.0,
-    "tsp": 5.0,
-    "clove": 5.0,
-    "leaves": 2.0,
-    "sheet": 5.0,
-    "slice": 25.0,
-    "can": 300.0,
-    "pack": 200.0,
+SEASONING = {"salt", "pepper", "black pepper", "spice", "herb", "sugar", "baking powder", "bay leaf"} | {
+    "water",
+    "ice",
+    "oil",
+    "vegetable oil",
+    "olive oil",
+    "sunflower oil",
 }
-GRAMS_PER_PIECE = 60.0
+# Rough weight of one unit in grams, enough to rank the ingredients of a dish by size.
+GRAMS = {"g": 1, "ml": 1, "tsp": 5, "clove": 5, "leaves": 2, "sheet": 5, "slice": 25, "can": 300, "pack": 200}
+GRAMS_PER_PIECE = 60
 
 
 @dataclass(frozen=True, slots=True)
