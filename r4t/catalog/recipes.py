@@ -18,15 +18,9 @@ from r4t.catalog.source import Item, ItemSet, normalise, split_of
 from r4t.errors import UserError
 
 MAIN_INGREDIENTS = 4
-# In nearly every dish, so they tell dishes apart in no way. Water and oil are also the heaviest.
-SEASONING = {"salt", "pepper", "black pepper", "spice", "herb", "sugar", "baking powder", "bay leaf"} | {
-    "water",
-    "ice",
-    "oil",
-    "vegetable oil",
-    "olive oil",
-    "sunflower oil",
-}
+# In nearly every dish, so they tell dishes apart in no way; the liquids are also the heaviest. Singular forms.
+DRY_SEASONING = {"salt", "pepper", "black pepper", "spice", "herb", "sugar", "baking powder", "bay leaf"}
+LIQUIDS = {"water", "ice", "oil", "vegetable oil", "olive oil", "sunflower oil"}
 # Rough weight of one unit in grams, enough to rank the ingredients of a dish by size.
 GRAMS = {"g": 1, "ml": 1, "tsp": 5, "clove": 5, "leaves": 2, "sheet": 5, "slice": 25, "can": 300, "pack": 200}
 GRAMS_PER_PIECE = 60
@@ -101,7 +95,9 @@ def ingredient_sets(recipes: Iterable[Recipe], seed: int) -> tuple[list[Item], l
 def main_ingredients(recipe: Recipe) -> list[str]:
     """The heaviest few ingredients, seasoning and liquids aside (everything, where nothing else is in the dish)."""
     heaviest = list(dict.fromkeys(i.name for i in sorted(recipe.ingredients, key=lambda i: -i.grams)))
-    return [name for name in heaviest if singular(name) not in SEASONING][:MAIN_INGREDIENTS] or heaviest[:1]
+    return [name for name in heaviest if singular(name) not in DRY_SEASONING | LIQUIDS][:MAIN_INGREDIENTS] or heaviest[
+        :1
+    ]
 
 
 def clean_ingredient(name: str) -> str:
