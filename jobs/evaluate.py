@@ -56,24 +56,30 @@ def main(config: Config, run: Run, methods: Sequence[str] | None = None, again: 
     if is_finished(folder) and not again:
         run.say("evaluate: already finished")
         return
-    start = time.monotonic()
     names = list(methods) if methods else available_methods(run.folder, config)
     check_methods(names, run.folder)
+    policies = start_policies(config, run) if set(names) & POLICY_OF.keys() else None
+    evaluate(config, run, names, policies)
+
+
+def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwitch | None) -> None:
+    """Everything but the choice of methods and the start of the engine behind `policies`."""
+    start = time.monotonic()
+    folder = run.stage_folder("evaluate")
     dataset = load_dataset(run.folder / "prepare")
     encoder = load_encoder(config.encoder.name, config.encoder.dim)
-    judge = Judge(load_encoder(config.evaluate.judge), dataset, folder / "judge.safetensors")
     yardstick = Yardstick(
         dataset=dataset,
         query_rows=query_rows(config, dataset),
         objective=config.objective,
         task=config.task,
-        judge=judge,
+        judge=Judge(load_encoder(config.evaluate.judge), dataset, folder / "judge.safetensors"),
     )
-    policies = start_policies(config, run) if set(names) & POLICY_OF.keys() else None
-    built = build_methods(names, config, run.folder, dataset, encoder, policies)
-    values, answers = compare(config, run, yardstick, built)
-    latency = time_methods(config, run, yardstick, built, encoder)
-    result = describe(config, run, yardstick, built, encoder) | results(config, yardstick, values, answers, latency)
+    methods = build_methods(names, config, run.folder, dataset, encoder, policies)
+    values, answers = compare(config, run, yardstick, methods)
+    latency = time_methods(config, run, yardstick, methods, encoder)
+    result = describe(config, run, yardstick, methods, encoder) | results(config, yardstick, values, answers, latency)
+    held = sum(check["holds"] for check in result["checks"])
     write_json(folder / "metrics.json", result)
     write_json(folder / "samples.json", ev.sample_sets(yardstick, {name: a.runs[0] for name, a in answers.items()}))
     write_manifest(
@@ -82,12 +88,8 @@ def main(config: Config, run: Run, methods: Sequence[str] | None = None, again: 
         config=config.model_dump(mode="json"),
         inputs={name: run.folder / name for name in ("prepare", "folm", "retriever") if is_finished(run.folder / name)},
         files=["metrics.json", "samples.json", "judge.safetensors"],
-        metrics={
-            "seconds": round(time.monotonic() - start, 2),
-            "checks_held": sum(c["holds"] for c in result["checks"]),
-        },
+        metrics={"seconds": round(time.monotonic() - start, 2), "checks_held": held},
     )
-    held = sum(check["holds"] for check in result["checks"])
     run.say(f"evaluate: {held} of {len(result['checks'])} checks hold, {time.monotonic() - start:.1f} s")
 
 
