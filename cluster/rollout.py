@@ -28,7 +28,17 @@ class WeightReceiver:
             yield from tensors.items()
 
         self.model_runner.reload_weights(weights_iterator=named())  # type: ignore[attr-defined]
+        self._retie()
         return len(tensors)
+
+    def _retie(self) -> None:
+        """A tied output head keeps a packed copy of the old embeddings through a reload: tie and pack it again."""
+        runner = self.model_runner  # type: ignore[attr-defined]
+        model = runner.get_model()
+        head = getattr(model, "lm_head", None)
+        if head is not None and runner.model_config.hf_config.tie_word_embeddings:
+            head.tie_weights(model.model.embed_tokens)
+            head.quant_method.process_weights_after_loading(head)
 
 
 class RolloutEngine:

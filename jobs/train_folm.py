@@ -116,6 +116,7 @@ def reinforce(config: Config, run: Run, dataset: Dataset, actors: Actors, folder
             learned = merge_ranks(
                 gather([learner.update.remote(batch, step, lr) for learner in actors.learners], config, "learner ranks")
             )
+            check_mismatch(config, learned["mismatch"])
             sync = channel.publish(step + 1)
             values = summary(config, completions, scored) | {f"learner/{key}": value for key, value in learned.items()}
             values |= {
@@ -229,6 +230,15 @@ def resume(config: Config, actors: Actors, folder: Path) -> tuple[int, dict[str,
     )
     state = read_json(newest / "state.json")
     return state["step"], state["best"]
+
+
+def check_mismatch(config: Config, mismatch: float) -> None:
+    """Stops a run whose engine does not sample from the learner's weights: training on it would be noise."""
+    if mismatch > config.rl.mismatch_limit:
+        raise RuntimeError(
+            f"rollout engine and learner disagree by {mismatch:.2f} nats per token (rl.mismatch_limit"
+            f" {config.rl.mismatch_limit:g}): the weights did not arrive whole, or the two use different precision"
+        )
 
 
 def summary(config: Config, completions: list[Completion], scored: ScoredBatch) -> dict[str, float]:

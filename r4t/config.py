@@ -120,6 +120,7 @@ class RL(Section):
     advantage_eps: float = 1e-6
     std_tolerance: float = 1e-6  # groups whose rewards spread less are dropped
     importance_cap: float = 2.0  # truncated importance sampling, learner against rollout engine
+    mismatch_limit: float = 0.3  # mean |log-probability| difference of learner and engine that stops the run
     temperature: float = 1.0
     max_tokens: int = Field(112, ge=8)
     validate_every: int = Field(20, ge=1)
