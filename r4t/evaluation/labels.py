@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,17 +29,19 @@ METRICS = {
     "content_alignment": ("Content alignment", "cosine of items and query"),
     "judge.diversity": ("Judge: diversity", "Vendi/k in the judge's space"),
     "judge.alignment": ("Judge: alignment", "cosine in the judge's space"),
-    "judge.groundedness": ("Judge: groundedness", "cosine of item and sub-query"),
-    "groundedness": ("Groundedness", "Eq. 3, sub-queries"),
-    "manifold": ("Manifold", "Eq. 3 on generated rows"),
-    "alignment": ("Alignment", "Eq. 4, sub-queries"),
-    "row_alignment": ("Row alignment", "Eq. 4 on generated rows"),
     "distinct_items": ("Distinct items", "within a set"),
     "vendi_runs": ("Vendi over 5 runs", "of run means"),
     "vendi_rows": ("Vendi over 5 runs, rows", "of all rows"),
+    "judge.groundedness": ("Judge: groundedness", "cosine of item and sub-query"),
+    "groundedness": ("Groundedness", "Eq. 3, sub-queries"),
+    "alignment": ("Alignment", "Eq. 4, sub-queries"),
     "invalid": ("Unusable answers", "replaced by the plain query's items"),
+    "manifold": ("Manifold", "Eq. 3 on generated rows"),
+    "row_alignment": ("Row alignment", "Eq. 4 on generated rows"),
 }
 """Key, label and explanation, in the order of the tables."""
+NOT_DRAWN = ("recall_shuffled", "vendi_rows", "invalid", "manifold", "row_alignment")
+"""Metrics that the table lists and the bars leave out."""
 
 
 def cell_of(method: Mapping[str, Any], metric: str) -> Mapping[str, float] | None:
@@ -51,3 +54,11 @@ def cell_of(method: Mapping[str, Any], metric: str) -> Mapping[str, float] | Non
 
 def method_name(key: str) -> str:
     return METHOD_NAMES.get(key, key)
+
+
+def in_words(text: str) -> str:
+    """`text` with method and metric keys replaced by their labels."""
+    labels = {key: label for key, (label, _) in METRICS.items()} | METHOD_NAMES
+    keys = sorted((key for key in labels if "_" in key or "." in key), key=len, reverse=True)
+    pattern = r"(?<![\w.])(" + "|".join(map(re.escape, keys)) + r")(?![\w.])"
+    return re.sub(pattern, lambda match: labels[match[1]], text)

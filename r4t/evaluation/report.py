@@ -59,8 +59,9 @@ def render(
     """The page as text. Sections without data are left out."""
     package = resources.files("r4t.evaluation")
     shown = [section for section in _sections(metrics, log, samples, control) if section.body]
-    title = f"{name}: {metrics['dataset']}, {TASKS[metrics['task']]}"
+    title = f"{metrics['dataset'].replace('_', ' ').capitalize()}: {TASKS[metrics['task']]}"
     return Template((package / "report.html").read_text()).substitute(
+        name=escape(name),
         title=escape(title),
         style=(package / "report.css").read_text(),
         lead=escape(_lead(metrics)),

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from r4t.evaluation import svg
-from r4t.evaluation.labels import METRICS, OURS, cell_of, method_name
+from r4t.evaluation.labels import METHOD_NAMES, METRICS, NOT_DRAWN, OURS, cell_of, in_words, method_name
 
 Json = Mapping[str, Any]
 
@@ -58,6 +58,8 @@ def bars(metrics: Json) -> str:
     """One chart per metric with a bar for each method that has it."""
     charts = []
     for key, (label, note) in METRICS.items():
+        if key in NOT_DRAWN:
+            continue
         cells = {name: cell_of(method, key) for name, method in metrics["methods"].items()}
         rows = [
             svg.Bar(label=method_name(name), style=f"m-{name}", value=cell["mean"], error=cell.get("stderr", 0.0))
@@ -139,9 +141,9 @@ def checks(metrics: Json) -> str:
     for check in metrics.get("checks", []):
         mark = ("yes", "✓ holds") if check["holds"] else ("no", "✗ missed")
         rows.append(
-            f'<tr><td><span class="mark {mark[0]}">{mark[1]}</span></td><td>{escape(check["name"])}</td>'
+            f'<tr><td><span class="mark {mark[0]}">{mark[1]}</span></td><td>{escape(in_words(check["name"]))}</td>'
             f'<td class="n">{check["value"]:.2f}</td><td class="n">{check["threshold"]:g}</td>'
-            f'<td class="none">{escape(check.get("detail", ""))}</td></tr>'
+            f'<td class="none">{escape(in_words(check.get("detail", "")))}</td></tr>'
         )
     if not rows:
         return ""
@@ -157,7 +159,7 @@ def side_by_side(samples: Sequence[Json]) -> str:
     blocks = []
     for place, sample in enumerate(samples):
         references = set(sample.get("references", []))
-        order = sorted(sample["methods"], key=lambda name: (name not in OURS[::-1], name == OURS[0]))
+        order = [name for name in _CARD_ORDER if name in sample["methods"]]
         cards = "".join(_set_card(name, sample["methods"][name], references) for name in order)
         found = f"<p class='hint' style='padding:0 16px'>Reference: {escape(', '.join(sorted(references)))}</p>"
         blocks.append(
@@ -192,6 +194,7 @@ def bullet_list(lines: Iterable[str]) -> str:
     return f'<ul class="plain">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>'
 
 
+_CARD_ORDER = [*OURS[::-1], *(name for name in reversed(METHOD_NAMES) if name not in OURS)]
 _NONE = '<td class="none" aria-label="does not apply"></td>'
 
 
@@ -216,7 +219,7 @@ def _headlines(metrics: Json) -> Iterable[tuple[str, str]]:
     times = [methods.get(name, {}).get("latency_ms", {}).get("1") for name in OURS]
     if all(times):
         ratio = times[0]["p50"] / times[1]["p50"]
-        yield f"{ratio:.1f} ×", f"faster than the language model at one query ({svg.milliseconds(times[1]['p50'])})"
+        yield f"{ratio:.1f} ×", f"R4T-FOLM's time over R4T-Diffusion's {svg.milliseconds(times[1]['p50'])} at one query"
     if listed := metrics.get("checks"):
         yield f"{sum(check['holds'] for check in listed)} of {len(listed)}", "checks hold"
 

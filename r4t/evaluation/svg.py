@@ -158,19 +158,21 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
     ]
     parts.append(_text((left + WIDTH - right) / 2, height - 3, f"{x_label} →", "middle", "axis"))
     parts.append(_text(4, 12, f"↑ {y_label}", "start", "axis"))
+    labels: list[str] = []
     front = pareto_front([(dot.x, dot.y) for dot in dots])
     if len(front) > 1:
         path = " ".join(f"{px(dots[i].x):.1f},{py(dots[i].y):.1f}" for i in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
-    taken = [(px(dot.x) - 6, py(dot.y) - 6, px(dot.x) + 6, py(dot.y) + 6) for dot in dots]
-    for dot in dots:
+    reach = [(max(px(d.x + d.x_error) - px(d.x), 6), max(py(d.y - d.y_error) - py(d.y), 6)) for d in dots]
+    taken = [(px(d.x) - rx, py(d.y) - ry, px(d.x) + rx, py(d.y) + ry) for d, (rx, ry) in zip(dots, reach, strict=True)]
+    for dot, (beside, _) in zip(dots, reach, strict=True):
         x, y = px(dot.x), py(dot.y)
         cross = f"M{px(dot.x - dot.x_error):.1f} {y:.1f}H{px(dot.x + dot.x_error):.1f}"
         cross += f"M{x:.1f} {py(dot.y - dot.y_error):.1f}V{py(dot.y + dot.y_error):.1f}"
         parts.append(f'<path class="whisker" d="{cross}"/>' + _dot(x, y, 5.5, dot.style))
-        parts.append(_place_label(dot.label, x, y, taken, left, height - bottom))
+        labels.append(_place_label(dot.label, x, y, beside + 4, taken, left, height - bottom))
     described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
-    return _figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, parts)
+    return _figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *labels])
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -213,19 +215,25 @@ def milliseconds(value: float) -> str:
 
 
 def _place_label(
-    label: str, x: float, y: float, taken: list[tuple[float, float, float, float]], left: float, floor: float
+    label: str,
+    x: float,
+    y: float,
+    beside: float,
+    taken: list[tuple[float, float, float, float]],
+    left: float,
+    floor: float,
 ) -> str:
     """The label beside its dot, on the first side where it covers nothing that stands already."""
     width = CHARACTER * len(label)
-    sides = [(x + 9, y + 4), (x - 9 - width, y + 4)]
+    sides = [(x + beside, y + 4), (x - beside - width, y + 4)]
     sides += [(x + dx, y + dy) for dy in (-10, 18, -22, 30, -34, 42) for dx in (-width / 2, 6, -6 - width)]
     for at, base in sides:
         box = (at, base - 10, at + width, base + 3)
         inside = at >= left and box[2] <= WIDTH and box[1] >= 14 and box[3] <= floor
         if inside and not any(_overlap(box, other) for other in taken):
             taken.append(box)
-            return _text(at, base, label)
-    return _text(min(x + 9, WIDTH - width), y + 4, label)
+            return _text(at, base, label, style="halo")
+    return _text(min(x + beside, WIDTH - width), y + 4, label, style="halo")
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
