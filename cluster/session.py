@@ -37,6 +37,11 @@ def session(config: Config, address: str | None = None) -> Iterator[None]:
     try:
         place(config).release()
         yield
+    except UserError:
+        raise
+    except Exception as error:
+        error.add_note(f"The actors' own output is in {_log_folder()}")
+        raise
     finally:
         ray.shutdown()
 
@@ -65,7 +70,6 @@ def start(address: str | None = None) -> None:
         ) from error
 
 
-def log_folder() -> str:
-    """Where this session's actors write their output (on a cluster: the same path on each node)."""
+def _log_folder() -> str:
     node = ray._private.worker._global_node
-    return node.get_logs_dir_path() if node else "/tmp/ray/session_latest/logs"  # noqa: S108
+    return node.get_logs_dir_path() if node else "the logs folder of the Ray session, on every node"

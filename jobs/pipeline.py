@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +30,7 @@ STAGES = {
     "evaluate": "jobs.evaluate",
     "report": "jobs.report",
 }
+ON_RAY = ("folm", "sets", "retriever", "evaluate")
 
 
 def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str | None = None) -> None:
@@ -45,32 +46,23 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         return
     _check_inputs(folder, wanted[0])
     started = time.monotonic()
-    from cluster.session import log_folder, session  # Ray takes a second to import: not for a run that is finished
-
-    with locked(folder), PeakMemory() as memory, session(config, address), stopping_cleanly():
+    needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
+    with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray), stopping_cleanly():
         save_config(folder, config)
         clear_partial(folder)
-        run = Run(folder, config, _sinks(folder, config))
-        try:
+        with closing(Run(folder, config, _sinks(folder, config))) as run:
             for name in wanted:
                 importlib.import_module(STAGES[name]).main(config, run)
             run.say(
                 f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
             )
-        except UserError:
-            raise
-        except Exception:
-            run.say(f"stopped by an error; the actors' own output is in {log_folder()}")
-            raise
-        finally:
-            run.close()
 
 
 def check_same_config(folder: Path, config: Config) -> None:
-    """Raises UserError that lists the differing keys when `folder` was started with another configuration."""
+    """Raises UserError that lists the differing keys when `folder` holds results of another configuration."""
     path = folder / "config.yaml"
-    if not path.is_file():
+    if not path.is_file() or not any(is_finished(folder / name) for name in STAGES):
         return
     there, here = flatten(parse_config(yaml.safe_load(path.read_text()))), flatten(config)
     differing = [
@@ -118,6 +110,14 @@ def stopping_cleanly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _session(config: Config, address: str | None, needed: bool) -> AbstractContextManager[None]:
+    if not needed:
+        return nullcontext()
+    from cluster.session import session  # Ray takes a second to import
+
+    return session(config, address)
 
 
 def _stages(stage: str) -> list[str]:

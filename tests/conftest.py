@@ -10,6 +10,5 @@ for _name, _value in {
     "HF_HUB_OFFLINE": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "VLLM_NO_USAGE_STATS": "1",
-    "WANDB_MODE": "offline",
 }.items():
     os.environ.setdefault(_name, _value)

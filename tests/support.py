@@ -1,0 +1,50 @@
+"""Running the real command line, and waiting for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "tests" / "e2e" / "tiny.yaml"
+R4T = str(Path(sys.executable).with_name("r4t"))
+
+
+def r4t(*args: str | Path, timeout: float = 600, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs `r4t ARGS` to its end, as a user would, and captures what it says."""
+    return subprocess.run(
+        [R4T, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        cwd=ROOT,
+        env=environment(env),
+    )
+
+
+def environment(extra: dict[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without a cluster to join, plus `extra`."""
+    return {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | (extra or {})
+
+
+def wait_for(what: str, condition: Callable[[], bool], timeout: float, every: float = 0.05) -> None:
+    """Polls until `condition()`; fails with `what` after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout:g} s for {what}"
+        time.sleep(every)
+
+
+def assert_user_error(done: subprocess.CompletedProcess[str], *fragments: str) -> None:
+    """Exit code 2 and exactly one message, without a traceback, that holds every fragment."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.count("error: ") == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    for fragment in fragments:
+        assert fragment in done.stderr, done.stderr

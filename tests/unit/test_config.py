@@ -1,0 +1,109 @@
+"""The configuration is typed and closed, and its errors name the key and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from r4t.config import Config, flatten, load_config, parse_config
+from r4t.errors import UserError
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_is_valid(path: Path) -> None:
+    assert load_config(path).name
+
+
+@pytest.mark.parametrize(
+    ("raw", "fragments"),
+    [
+        ({"rl": {"stepz": 3}}, ["rl.stepz", "did you mean 'steps'"]),
+        ({"retreiver": {}}, ["retreiver", "did you mean 'retriever'"]),
+        ({"retriever": {"sampler": {"stpes": 3}}}, ["retriever.sampler.stpes", "did you mean 'steps'"]),
+        ({"rl": {"steps": "many"}}, ["rl.steps", "integer", "'many'"]),
+        ({"rl": {"group_size": 1}}, ["rl.group_size", "2"]),
+        ({"rl": 3}, ["rl"]),
+        ({"encoder": {"dim": None}}, ["encoder.dim"]),
+        ({"task": "both"}, ["task", "oar"]),
+        ({"learner": {"ranks": 3}}, ["learner.ranks", "change one of them"]),
+        ({"objective": {"kind": "coverage"}}, ["coverage", "set task to 'wscr'"]),
+        ({"data": {"kind": "parquet"}}, ["data.items"]),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_fix(raw: dict, fragments: list[str]) -> None:
+    with pytest.raises(UserError) as error:
+        parse_config(raw)
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_all_mistakes_are_reported_at_once() -> None:
+    with pytest.raises(UserError) as error:
+        parse_config({"rl": {"stepz": 3, "lr": "x"}, "sead": 1})
+    assert all(key in str(error.value) for key in ("'rl.stepz'", "'rl.lr'", "'sead'"))
+
+
+def test_overrides_reach_nested_keys_and_are_typed(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("rl: {steps: 7}\n")
+    config = load_config(path, ["rl.lr=0.5", "retriever.sampler.steps=3", "evaluate.seeds=[1, 2]", "name=other"])
+    assert (config.rl.steps, config.rl.lr, config.retriever.sampler.steps) == (7, 0.5, 3)
+    assert config.evaluate.seeds == (1, 2)
+    assert config.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [("rl.lr", "no '='"), ("name.first=x", "value"), ("rl.lr=[", "YAML"), ("rl.lrr=1", "did you mean 'lr'")],
+)
+def test_a_bad_override_says_so(tmp_path: Path, override: str, fragment: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("name: x\n")
+    with pytest.raises(UserError, match=fragment):
+        load_config(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"), [("a: [", "not valid YAML"), ("- 1\n", "mapping"), (None, "no config at")]
+)
+def test_a_file_that_is_no_config_says_so(tmp_path: Path, text: str | None, fragment: str) -> None:
+    path = tmp_path / "c.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=fragment):
+        load_config(path)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("")
+    assert load_config(tmp_path / "c.yaml") == Config()
+
+
+def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    path = tmp_path / "sub" / "c.yaml"
+    path.write_text("data: {kind: parquet, items: ../items.parquet}\npolicy: {model: /models/x}\n")
+    config = load_config(path)
+    assert config.data.items == tmp_path / "items.parquet"
+    assert config.policy.model == Path("/models/x")
+
+
+def test_the_paper_objective_takes_the_papers_weights_unless_given() -> None:
+    weights = parse_config({"objective": {"kind": "paper"}}).objective.weights
+    assert (weights.groundedness, weights.diversity, weights.alignment) == (0.6, 0.2, 0.2)
+    given = parse_config({"objective": {"kind": "paper", "weights": {"groundedness": 1.0}}}).objective.weights
+    assert given.groundedness == 1.0
+
+
+def test_flatten_tells_two_configurations_apart() -> None:
+    one, two = flatten(Config()), flatten(parse_config({"rl": {"lr": 1.0}}))
+    assert {key for key in one | two if one.get(key) != two.get(key)} == {"rl.lr"}
+
+
+def test_a_config_survives_yaml() -> None:
+    config = parse_config({"evaluate": {"seeds": [3]}, "data": {"kind": "parquet", "items": "/x"}})
+    assert parse_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config
