@@ -180,12 +180,16 @@ def keep_best(
 ) -> dict[str, float]:
     """Validates on held-out queries (same seed every time) and keeps the policy when its reward is the best so far.
 
-    A policy whose answers repeat items more than the warm start's by a tenth is never kept: that is collapse, not skill.
+    A policy whose sets repeat items a tenth more than the warm start's is never kept: that is collapse, not skill.
     """
     rows = dataset.split("valid")[: config.rl.validate_queries]
     completions = sample(config, actors, dataset, rows, version=step, seed=config.seed, samples=1)
     scored = score(config, actors, completions)
-    values = {"reward": float(scored.rewards.mean()), "distinct": distinct_share(scored)}
+    values = {
+        "reward": float(scored.rewards.mean()),
+        "distinct": distinct_share(scored),
+        "distinct_items": float(len(set(scored.items[:, :, 0].ravel().tolist()) - {-1})),
+    }
     values |= {name: float(np.nanmean(term)) for name, term in scored.terms.items()}
     floor = best.get("floor", 0.9 * values["distinct"])
     better = values["reward"] > best.get("reward", -np.inf) and values["distinct"] >= floor
@@ -279,6 +283,6 @@ def line(step: int, steps: int, values: dict[str, float]) -> str:
     )
     return (
         f"folm {step}/{steps}  {terms}  distinct {values['distinct']:.2f}  valid {values['valid']:.2f}"
-        f"  ratio_max {values['learner/ratio_max']:.2f}  clip {values['learner/clipped']:.3f}  learn {values['learner/seconds']:.1f}s"
-        f"  sync {values['sync/seconds']:.2f}s"
+        f"  ratio {values['learner/ratio_max']:.2f}  clip {values['learner/clipped']:.3f}"
+        f"  learn {values['learner/seconds']:.1f}s  sync {values['sync/seconds']:.2f}s"
     )
