@@ -189,8 +189,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers that enclose [low, high]."""
-    span = (high - low) or abs(high) or 1.0
-    raw = span / count
+    raw = max(high - low, 1e-6 * abs(high), 1e-6) / count  # equal values still need an axis
     magnitude = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
