@@ -12,7 +12,7 @@ from cluster.retriever_learner import RetrieverLearner
 from jobs.run import Bar, Run
 from r4t.config import Config
 from r4t.diffusion.checkpoint import CONFIG, WEIGHTS
-from r4t.lineage import TEMPORARY, clear_partial, is_finished, write_manifest
+from r4t.lineage import atomic_folder, clear_partial, is_finished, write_manifest
 from r4t.sets.targets import check_rows
 
 CHUNK = 25  # steps between two looks at the actors
@@ -113,11 +113,9 @@ def _resume(everyone: _Everyone, folder: Path, run: Run, name: str) -> int:
 
 
 def _checkpoint(everyone: _Everyone, folder: Path, step: int) -> None:
-    """Writes a checkpoint beside the others and renames it into place, then removes the older ones."""
+    """Writes a checkpoint, whole or not at all, then removes the older ones."""
     home = folder / "checkpoints"
-    partial, final = home / f"{TEMPORARY}step-{step:08d}", home / f"step-{step:08d}"
-    partial.mkdir(parents=True, exist_ok=True)
-    everyone.first("save", partial, step)
-    partial.rename(final)
+    with atomic_folder(home / f"step-{step:08d}") as temporary:
+        everyone.first("save", temporary, step)
     for old in sorted(home.glob("step-*"))[:-1]:
         shutil.rmtree(old)

@@ -71,12 +71,17 @@ def permute_rows(sets: Ints, rng: np.random.Generator) -> Ints:
     return np.take_along_axis(sets, rng.random(sets.shape).argsort(axis=1), axis=1)
 
 
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a folder in order, without their sub-query tables."""
+    return sorted(path for path in folder.glob("shard-*.parquet") if path.name.count(".") == 1)
+
+
 def load_targets(folder: Path, dataset: Dataset, config: Config) -> TargetSets:
     """Reads all shards of a finished sets folder. Unparsable answers are left out; reward filters apply if configured.
 
     Raises UserError when there is nothing to read, or a set belongs to a query outside the training split.
     """
-    paths = sorted(p for p in folder.glob("shard-*.parquet") if not p.name.endswith(".subqueries.parquet"))
+    paths = shard_paths(folder)
     if not paths:
         raise UserError(f"no training sets in {folder}: run the stage 'sets' first")
     shards = [read_shard(path) for path in paths]
