@@ -25,12 +25,17 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         "PYTHONUNBUFFERED": "1",
     }
-    threads = {"rollout": cores(), "scorer": cores(), "learner": max(1, cores() // config.learner.ranks)}[role]
-    env["OMP_NUM_THREADS"] = str(threads)
+    own = {
+        "rollout": config.rollout.threads or cores(),
+        "scorer": cores(),
+        "learner": max(1, cores() // config.learner.ranks),
+    }
+    env["OMP_NUM_THREADS"] = str(own[role])
     if role == "rollout":
         env |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"}
     if config.cluster.device == "cpu":
         env |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        env["TORCHDYNAMO_DISABLE"] = "1"  # compiling costs seconds at start and needs a C++ compiler
     return env
 
 

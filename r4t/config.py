@@ -134,6 +134,7 @@ class Rollout(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_num_seqs: int = Field(128, ge=1)
     kv_cache_gib: float = Field(0.5, gt=0)
+    threads: int | None = Field(None, ge=1)  # of one engine on CPU; None: every core
     cpus: float = Field(1, gt=0)
 
 
