@@ -65,7 +65,7 @@ def _open_ended(config: Config) -> Catalog:
         items, dropped = load_items(config.data), Counter[str]()
     items = keep_long_names(items, config.data.min_item_words, dropped)
     vocabulary = load_vocabulary(config.data.families)
-    queries = generate_queries(vocabulary, config.data.n_queries, config.seed, [item.name for item in items])
+    queries = generate_queries(vocabulary, config.data.n_queries, config.data.seed, [item.name for item in items])
     return Catalog(items=items, queries=queries, dropped=nonzero(dropped))
 
 
@@ -73,7 +73,7 @@ def _weakly_supervised(config: Config) -> Catalog:
     data = config.data
     if data.kind == "recipes":
         recipes, dropped = load_recipes()
-        items, sets = ingredient_sets(recipes, config.seed)
+        items, sets = ingredient_sets(recipes, config.data.seed)
     else:
         items = load_items(data)
         sets, dropped = load_sets(data, {item.item_id for item in items})

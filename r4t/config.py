@@ -27,6 +27,7 @@ class Data(Section):
     sets: Path | None = None  # Parquet: set_id, title, item_ids, split
     clean_column: str | None = None  # keep only the sets where this boolean column is true
     families: Literal["food", "fashion", "music"] = "food"  # vocabulary of generated OAR queries
+    seed: int = 0  # of the generated queries and the split; runs that differ in the top-level seed share their data
     n_queries: int = Field(3000, ge=10)  # generated OAR queries, before the 8:1:1 split
     min_item_words: int = Field(1, ge=1)  # items with fewer words are left out of the database
     min_set_size: int = Field(2, ge=1)
