@@ -19,6 +19,9 @@ from r4t.lineage import read_tensors, write_tensors
 from r4t.objective.terms import vendi
 from r4t.types import Floats, Ints, RetrievedSets
 
+GROUNDED_SETS = 100
+"""Sets whose sub-queries the judge reads: those of all sets would cost more than every other metric together."""
+
 
 class Judge:
     """Scores sets by cosine and Vendi Score in its own space."""
@@ -30,7 +33,8 @@ class Judge:
 
     def score(self, query_rows: Ints, sets: RetrievedSets) -> dict[str, Floats]:
         """Per-query values [B] of `diversity` (Vendi/k of the shown items), `alignment` (mean cosine of the shown
-        items with the query) and, where a method writes sub-queries, `groundedness` (cosine of each with its item).
+        items with the query) and, where a method writes sub-queries, `groundedness` (mean cosine of each with its item;
+        NaN for an invalid answer and beyond the first 100 queries).
         """
         shown = self.items[sets.items[:, :, 0]]  # [B, k, d]
         queries = self._encode([self.dataset.queries[row].text for row in query_rows])
@@ -44,7 +48,7 @@ class Judge:
 
     def _groundedness(self, shown: Floats, subqueries: Sequence[Sequence[str]]) -> Floats:
         grounded = np.full(len(shown), np.nan, dtype=np.float32)
-        valid = [row for row, texts in enumerate(subqueries) if texts]
+        valid = [row for row, texts in enumerate(subqueries[:GROUNDED_SETS]) if texts]
         if valid:
             vectors = self._encode([text for row in valid for text in subqueries[row]])
             vectors = vectors.reshape(len(valid), -1, vectors.shape[-1])

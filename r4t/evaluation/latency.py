@@ -19,12 +19,13 @@ def measure_latency(
     repeats: int,
     warmup: int = 2,
     advance: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Milliseconds `{method: {batch: {"p50", "p95"}}}`.
 
     In every repetition each method answers the same batch once, in the same order, so that a machine that slows down
     slows all of them. The first `warmup` repetitions of each batch size are not counted. Batches rotate through `texts`
-    (repeated when there are fewer than a batch). `advance` is called after each counted or uncounted repetition.
+    (repeated when there are fewer than a batch). `advance` is called after each repetition; `clock` gives seconds.
     """
     if not texts:
         raise ValueError("latency needs at least one query text")
@@ -34,10 +35,10 @@ def measure_latency(
         for repetition in range(warmup + repeats):
             chosen = [texts[(repetition * batch + i) % len(texts)] for i in range(batch)]
             for name, answer in methods.items():
-                start = time.perf_counter()
+                start = clock()
                 answer(chosen)
                 if repetition >= warmup:
-                    times[name].append((time.perf_counter() - start) * 1e3)
+                    times[name].append((clock() - start) * 1e3)
             advance()
         for name, taken in times.items():
             p50, p95 = np.percentile(taken, [50, 95])
