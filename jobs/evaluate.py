@@ -223,7 +223,7 @@ def describe(
             "repeats": config.evaluate.latency_repeats,
             "device": config.cluster.device,
             "cores": cores(),
-            "threads": {"driver": torch.get_num_threads(), "rollout": cores()},
+            "threads": {"driver": torch.get_num_threads(), "rollout": config.rollout.threads or cores()},
             "dtype": {"rollout": config.rollout.dtype, "retriever": "float32"},
         },
         "deviations": deviations(config, n_items=n_items, n_queries=n_queries, policy_parameters=policy_parameters),

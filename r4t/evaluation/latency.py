@@ -18,6 +18,7 @@ def measure_latency(
     batches: Sequence[int],
     repeats: int,
     warmup: int = 2,
+    settle: float = 0.02,
     advance: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, dict[str, dict[str, float]]]:
@@ -25,7 +26,8 @@ def measure_latency(
 
     In every repetition each method answers the same batch once, in the same order, so that a machine that slows down
     slows all of them. The first `warmup` repetitions of each batch size are not counted. Batches rotate through `texts`
-    (repeated when there are fewer than a batch). `advance` is called after each repetition; `clock` gives seconds.
+    (repeated when there are fewer than a batch). Before its turn a
+    method waits `settle` seconds, until the threads of the one before no longer spin. `advance` is called after each repetition; `clock` gives seconds.
     """
     if not texts:
         raise ValueError("latency needs at least one query text")
@@ -35,6 +37,7 @@ def measure_latency(
         for repetition in range(warmup + repeats):
             chosen = [texts[(repetition * batch + i) % len(texts)] for i in range(batch)]
             for name, answer in methods.items():
+                time.sleep(settle)
                 start = clock()
                 answer(chosen)
                 if repetition >= warmup:

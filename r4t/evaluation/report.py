@@ -98,8 +98,9 @@ def _sections(
     control: Mapping[str, Any] | None,
 ) -> list[Section]:
     setup = metrics.get("latency_setup", {})
-    timing = f"Wall-clock time of {setup['includes']}" if setup else "Wall-clock time"
-    timing += f", {setup['device']}, {setup['cores']} cores, warm" if setup else ""
+    timing = "Wall-clock time"
+    if setup:
+        timing += f" with {setup['includes']}, on {setup['cores']} cores ({setup['device']}), once warm"
     return [
         Section(
             anchor="checks",

@@ -129,9 +129,7 @@ def learning(log: Sequence[Json]) -> str:
         ]
         drawn = [line for line in lines if line.points]
         if drawn:
-            label = METRICS.get(name, (name.replace("_", " ").capitalize(),))[0]
-            label = "Distinct items" if name == "distinct" else label
-            charts.append(svg.line_chart(drawn, title=label, x_label="step"))
+            charts.append(svg.line_chart(drawn, title=_term_name(name), x_label="step"))
     return _charts(charts)
 
 
@@ -185,8 +183,7 @@ def negative_control(control: Json) -> str:
         ]
         lines = [line for line in lines if line.points]
         if lines:
-            label = METRICS.get(key, (key.replace("_", " ").capitalize(),))[0]
-            charts.append(svg.line_chart(lines, title=label, x_label="step"))
+            charts.append(svg.line_chart(lines, title=_term_name(key), x_label="step"))
     return _charts(charts)
 
 
@@ -195,6 +192,7 @@ def bullet_list(lines: Iterable[str]) -> str:
 
 
 _CARD_ORDER = [*OURS[::-1], *(name for name in reversed(METHOD_NAMES) if name not in OURS)]
+_LOGGED = {"distinct": "Distinct items within a set", "distinct_items": "Distinct items over all queries"}
 _NONE = '<td class="none" aria-label="does not apply"></td>'
 
 
@@ -258,6 +256,13 @@ def _series(log: Sequence[Json], stage: str, rename: Any) -> dict[str, list[tupl
 
 def _charts(charts: Sequence[str]) -> str:
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+
+
+def _term_name(key: str) -> str:
+    """The label of a number in a training log."""
+    if key in _LOGGED:
+        return _LOGGED[key]
+    return METRICS[key][0] if key in METRICS else key.replace("_", " ").capitalize()
 
 
 def _size(parameters: int | None) -> str:

@@ -51,7 +51,9 @@ class Dot:
 
 def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> str:
     """Curves over one axis, with a legend when there are several."""
-    height, left, right, top, bottom = 210, 46, 10, 10 + 18 * (len(lines) > 1), 34
+    legend, legend_height = _legend(lines) if len(lines) > 1 else ([], 0)
+    left, right, top, bottom = 46, 10, 10 + legend_height, 34
+    height = 192 + legend_height
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
@@ -76,14 +78,8 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> str:
         parts.append(f'<polyline class="curve {line.style}" points="{path}"/>')
         if line.marks or len(line.points) == 1:
             parts += [_dot(px(x), py(y), 3, line.style) for x, y in line.points]
-    if len(lines) > 1:
-        offset = float(left)
-        for line in lines:
-            parts.append(f'<rect class="{line.style}" x="{offset:.0f}" y="4" width="10" height="10" rx="2"/>')
-            parts.append(_text(offset + 14, 13, line.label))
-            offset += 26 + CHARACTER * len(line.label)
     last = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
-    return _figure(title, f"{title} over {x_label}: {last}", WIDTH, height, parts)
+    return _figure(title, f"{title} over {x_label}: {last}", WIDTH, height, [*legend, *parts])
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, note: str = "") -> str:
@@ -211,6 +207,20 @@ def milliseconds(value: float) -> str:
     if value >= 1000:
         return f"{value / 1000:.3g} s"
     return f"{value:.3g} ms"
+
+
+def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:
+    """Swatches with labels, as many a row as fit, and the height they take."""
+    parts: list[str] = []
+    x, y = 46.0, 0
+    for line in lines:
+        room = 26 + CHARACTER * len(line.label)
+        if x > 46 and x + room > WIDTH:
+            x, y = 46.0, y + 16
+        parts.append(f'<rect class="{line.style}" x="{x:.0f}" y="{y + 2}" width="10" height="10" rx="2"/>')
+        parts.append(_text(x + 14, y + 11, line.label))
+        x += room
+    return parts, y + 18
 
 
 def _place_label(

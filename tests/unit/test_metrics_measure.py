@@ -181,7 +181,7 @@ def test_c56_latency_excludes_warm_up_and_lets_methods_take_turns() -> None:
         return answer
 
     methods = {"slow": method("slow", 0.02), "fast": method("fast", 0.001)}
-    measured = measure_latency(methods, ["a", "b"], batches=(3,), repeats=4, warmup=2, clock=lambda: now)
+    measured = measure_latency(methods, ["a", "b"], batches=(3,), repeats=4, warmup=2, settle=0, clock=lambda: now)
     assert [name for name, _ in calls] == ["slow", "fast"] * 6
     assert [texts for name, texts in calls if name == "slow"] == [("a", "b", "a"), ("b", "a", "b")] * 3
     assert measured == {"slow": {"3": {"p50": 20.0, "p95": 20.0}}, "fast": {"3": {"p50": 1.0, "p95": 1.0}}}
