@@ -26,8 +26,8 @@ def measure_latency(
 
     In every repetition each method answers the same batch once, in the same order, so that a machine that slows down
     slows all of them. The first `warmup` repetitions of each batch size are not counted. Batches rotate through `texts`
-    (repeated when there are fewer than a batch). Before its turn a
-    method waits `settle` seconds, until the threads of the one before no longer spin. `advance` is called after each repetition; `clock` gives seconds.
+    (repeated when there are fewer than a batch). Before its turn a method waits `settle` seconds, until the threads of
+    the one before no longer spin. `advance` is called after each repetition; `clock` gives seconds.
     """
     if not texts:
         raise ValueError("latency needs at least one query text")
