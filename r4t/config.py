@@ -193,7 +193,7 @@ class Retriever(Section):
     sigma_log_std: float = 1.2
     p_drop: float = Field(0.1, ge=0, lt=1)
     ranks: int = Field(1, ge=1)
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network's products; loss, weights and optimiser stay float32
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
     steps: int = Field(2000, ge=1)
     batch: int = Field(128, ge=1)
     lr: float = 1e-3

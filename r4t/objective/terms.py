@@ -64,7 +64,11 @@ def coverage(items: Ints, references: Sequence[Sequence[int]], weights: Floats) 
 
 
 def coverage_credit(items: Ints, references: Sequence[Sequence[int]], weights: Floats) -> Floats:
-    """[B, k]: Shapley value of each sub-query in the coverage: a found item is shared evenly by its finders."""
+    """[B, k]: what each sub-query adds to the coverage of those before it; the rows sum to the coverage.
+
+    An item counts for its first finder alone, because a policy that writes in order can know what it has already found:
+    sharing an item among its finders would pay a repetition better than a miss.
+    """
     batch, k = items.shape[:2]
     credit = np.zeros((batch, k), dtype=np.float64)
     for b, reference in enumerate(references):
@@ -72,6 +76,6 @@ def coverage_credit(items: Ints, references: Sequence[Sequence[int]], weights: F
             raise ValueError("coverage needs a non-empty reference set for every query")
         wanted = np.asarray(reference)
         found = (items[b][:, :, None] == wanted).any(axis=1)  # [k, m]
-        share = weights[wanted] / max(weights[wanted].sum(), 1e-12)
-        credit[b] = (found * (share / np.maximum(found.sum(axis=0), 1))).sum(axis=1)
+        first = found & (np.cumsum(found, axis=0) == 1)
+        credit[b] = first @ (weights[wanted] / max(weights[wanted].sum(), 1e-12))
     return credit.astype(np.float32)

@@ -133,6 +133,13 @@ def test_c11_coverage_equals_set_arithmetic_and_credit_adds_up(seed: int) -> Non
     assert scores.row_credit.sum(axis=1) == pytest.approx(scores.reward, abs=1e-5)
 
 
+def test_a_repeated_find_earns_nothing() -> None:
+    items = np.array([[[1, 2], [2, 3], [2, 9]]])
+    credit = terms.coverage_credit(items, [[2, 3, 9, 10]], np.ones(11, "f4"))
+    assert credit[0].tolist() == [0.25, 0.25, 0.25]
+    assert terms.coverage_credit(np.array([[[2], [2]]]), [[2]], np.ones(11, "f4"))[0].tolist() == [1.0, 0.0]
+
+
 def test_inverse_frequency_weights_prefer_the_rare() -> None:
     weights = inverse_frequency_weights(np.array([0.5, 0.01, 0.0], "f4"))
     assert weights[0] < weights[1] == weights[2]
