@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -62,12 +63,20 @@ def start(address: str | None = None) -> None:
         )
         return
     try:
+        _knock(where)
         ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at '{where}' ({type(error).__name__}): start one with `ray start --head`,"
             " give its address with --address HOST:PORT, or use --address local"
         ) from error
+
+
+def _knock(where: str) -> None:
+    """Raises OSError at once where nothing listens; Ray itself would wait for over a minute."""
+    host, _, port = where.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _log_folder() -> str:

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "e2e" / "tiny.yaml"
 R4T = str(Path(sys.executable).with_name("r4t"))
@@ -48,3 +50,21 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *fragments: str) -
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
     for fragment in fragments:
         assert fragment in done.stderr, done.stderr
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """The processes that a run started, without Ray's two small agents.
+
+    When a driver is killed, those agents try for a minute or two to report it to the dead session before they end.
+    """
+    agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+    return [p for p in psutil.Process(pid).children(recursive=True) if not " ".join(p.cmdline()).startswith(agents)]
+
+
+def assert_all_end(processes: list[psutil.Process], timeout: float = 60) -> None:
+    """Waits until every process has ended; fails with those that have not."""
+
+    def alive() -> list[psutil.Process]:
+        return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+    wait_for(f"{processes} to end", lambda: not alive(), timeout)

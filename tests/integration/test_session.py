@@ -1,0 +1,94 @@
+"""A run's own Ray session: any number side by side, gone with its process, and clear about what it cannot have."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from support import R4T, ROOT, TINY, assert_all_end, assert_user_error, descendants, environment, r4t, wait_for
+
+pytestmark = pytest.mark.slow
+
+SESSION = """
+import ray, sys, time
+from cluster.session import session
+from r4t.config import Config
+with session(Config()):
+    print(ray.get_runtime_context().gcs_address, ray.cluster_resources()["CPU"], flush=True)
+    sys.stdin.readline()
+assert not ray.is_initialized()
+"""
+
+
+def _start_session() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SESSION],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+
+
+def test_local_sessions_stand_side_by_side_and_a_killed_one_leaves_nothing() -> None:
+    first, second = _start_session(), _start_session()
+    try:
+        assert first.stdout
+        assert second.stdout
+        one, two = first.stdout.readline().split(), second.stdout.readline().split()
+        assert one[0] != two[0]
+        assert float(one[1]) == len(psutil.Process().cpu_affinity() or [])
+        children = descendants(first.pid)
+        assert children
+        first.kill()
+        assert_all_end(children)
+        assert second.poll() is None
+        others = descendants(second.pid)
+        second.communicate("\n", timeout=60)
+        assert second.returncode == 0
+        assert_all_end(others)
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.wait()
+
+
+def test_too_few_cpus_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    done = r4t("run", TINY, "--run-dir", tmp_path / "run", "--set", "rollout.workers=500")
+    assert_user_error(done, "CPUs", "rollout.workers", "the cluster has")
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(("options", "env"), [(["--address", "127.0.0.1:1"], {}), ([], {"RAY_ADDRESS": "127.0.0.1:1"})])
+def test_a_cluster_that_does_not_answer_is_said(tmp_path: Path, options: list[str], env: dict[str, str]) -> None:
+    done = r4t("run", TINY, "--run-dir", tmp_path / "run", *options, env=env)
+    assert_user_error(done, "no Ray cluster answers at '127.0.0.1:1'", "ray start --head")
+
+
+def test_sigterm_ends_the_run_and_its_actors_and_lets_go_of_the_directory(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = subprocess.Popen(
+        [R4T, "run", str(TINY), "--run-dir", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env=environment(),
+    )
+    try:
+        wait_for("the reinforcement-learning stage", (folder / "folm" / "initial").exists, timeout=300)
+        children = descendants(run.pid)
+        run.send_signal(signal.SIGTERM)
+        _, errors = run.communicate(timeout=120)
+    finally:
+        run.kill()
+        run.wait()
+    assert run.returncode == 128 + signal.SIGTERM
+    assert "the same command resumes the run" in errors
+    assert_all_end(children)
+    assert '"running": false' in r4t("status", folder, "--json").stdout
