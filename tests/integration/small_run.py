@@ -1,0 +1,95 @@
+"""A run directory with a real small catalogue, an untrained policy and training sets over its items."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jobs.run import Run
+from r4t.catalog.dataset import FILES, save_dataset
+from r4t.catalog.encoders import load_encoder
+from r4t.catalog.source import Catalog, Item
+from r4t.config import Config, parse_config
+from r4t.lineage import write_manifest
+from r4t.policy import create_policy, train_tokenizer
+from r4t.sets import SetRecord, Shard, compose_slots, write_shard
+from r4t.types import Query
+
+NAMES = [f"{a} {b}" for a in ("apple", "carrot", "lemon", "walnut", "ginger") for b in ("soup", "cake", "salad", "pie")]
+QUERIES = [
+    f"{mood} {meal}"
+    for mood in ("warm", "light", "festive", "quick", "rustic")
+    for meal in ("dinner", "lunch", "treat", "snack")
+]
+TRAIN = 16
+
+
+def settings(**retriever: Any) -> Config:
+    return parse_config(
+        {
+            "fanout": {"k": 4},
+            "encoder": {"dim": 64},
+            "policy": {"vocab_size": 384, "hidden": 64, "layers": 1, "heads": 2, "max_length": 96},
+            "rl": {"max_tokens": 16},
+            "rollout": {"max_num_seqs": 16, "kv_cache_gib": 0.05},
+            "sets": {"shard_queries": 3},
+            "retriever": {
+                "rows": 5, "hidden": 32, "mlp": 32, "layers": 2, "heads": 2, "noise_dim": 16, "batch": 8,
+                "steps": 60, "warmup_steps": 5, "validate_every": 20, "checkpoint_every": 20,
+                "dropout": 0.1, "validation_share": 0.2,
+                **retriever,
+            },
+        }
+    )
+
+
+def make_run(folder: Path, config: Config) -> Run:
+    """Prepare and folm stages; queries past the first 16 are test queries."""
+    run = Run(folder, config)
+    encoder = load_encoder("wordllama", 64)
+    queries = [
+        Query(query_id=f"q{i}", text=text, split="train" if i < TRAIN else "test") for i, text in enumerate(QUERIES)
+    ]
+    items = [Item(item_id=f"i{i}", text=name, name=name) for i, name in enumerate(NAMES)]
+    prepare, folm = run.stage_folder("prepare"), run.stage_folder("folm")
+    save_dataset(
+        prepare, Catalog(items=items, queries=queries, dropped={}), encoder.encode(NAMES), encoder.encode(QUERIES)
+    )
+    write_manifest(prepare, stage="prepare", config={}, inputs={}, files=FILES, metrics={})
+    tokenizer = train_tokenizer([*NAMES, *QUERIES], config.policy.vocab_size)
+    for seed, name in enumerate(("warm_start", "policy")):
+        create_policy(folm / name, tokenizer, config.policy, seed)
+    write_manifest(folm, stage="folm", config={}, inputs={"prepare": prepare}, files=[], metrics={"step": 12})
+    return run
+
+
+def make_sets(run: Run, folder: Path) -> None:
+    """A finished sets folder: random items for every training query."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = run.config
+    records = []
+    for query in range(TRAIN):
+        for sample in range(4):
+            rng = np.random.default_rng([query, sample])
+            items = rng.permutation(len(NAMES))[: config.fanout.k]
+            slots = compose_slots(config.fanout.k, 1, config.retriever.rows, rng)
+            record = SetRecord(
+                query=query,
+                query_id=f"q{query}",
+                sample=sample,
+                rows=tuple(int(items[i]) for i, _ in slots),
+                subqueries=(),
+                reward=0.5,
+                terms={},
+                valid=True,
+                policy_version=1,
+            )
+            records.append(record)
+    write_shard(
+        folder / "shard-00000.parquet",
+        Shard(records=tuple(records), texts=()),
+        k=config.fanout.k,
+        rows=config.retriever.rows,
+        lineage={},
+    )
+    write_manifest(folder, stage="sets", config={}, inputs={}, files=["shard-00000.parquet"], metrics={})

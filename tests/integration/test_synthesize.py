@@ -1,0 +1,94 @@
+"""The synthesis stage: a real Ray Data job over a real vLLM engine, killed and resumed."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from small_run import TRAIN, make_run, settings
+
+from cluster.session import session
+from jobs import synthesize
+from r4t.lineage import read_manifest, verify
+from r4t.sets.reader import shard_paths
+from r4t.sets.store import read_lineage, read_shard
+
+pytestmark = pytest.mark.slow
+
+DRIVER = """
+import sys
+from pathlib import Path
+from cluster.session import session
+from jobs import synthesize
+from jobs.run import Run
+from r4t.config import Config
+
+folder = Path(sys.argv[1])
+config = Config.model_validate_json((folder / "config.json").read_text())
+with session(config):
+    synthesize.main(config, Run(folder, config))
+"""
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in shard_paths(folder)}
+
+
+def test_killed_synthesis_makes_the_missing_shards_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    config = settings()
+    run = make_run(tmp_path / "run", config)
+    sets = run.folder / "sets"
+    (run.folder / "config.json").write_text(config.model_dump_json())
+    (run.folder / "driver.py").write_text(DRIVER)
+    driver = subprocess.Popen([sys.executable, str(run.folder / "driver.py"), str(run.folder)])
+    deadline = time.monotonic() + 300
+    while len(shard_paths(sets)) < 2:
+        assert driver.poll() is None, "the run ended before its second shard"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    time.sleep(1)  # its workers end with it
+    before = stamps(sets)
+    assert len(before) < 6 + 6
+    damaged = sorted(before)[0]
+    content = (sets / damaged).read_bytes()
+    (sets / damaged).write_bytes(content[:-100])
+
+    with session(config):
+        synthesize.main(config, run)
+        after = stamps(sets)
+        kept = {name for name in before if before[name] == after[name]}
+        assert kept == set(before) - {damaged}
+        assert "shards stand already" in (run.folder / "log.txt").read_text()
+        assert (sets / damaged).read_bytes() == content  # made again, to the byte
+
+        synthesize.main(config, run)
+        assert stamps(sets) == after
+        assert "already finished" in capsys.readouterr().out
+    check_shards(sets, policy="policy", version=12)
+    check_shards(sets / "zero_shot", policy="warm_start", version=0)
+
+
+def check_shards(folder: Path, *, policy: str, version: int) -> None:
+    """C34: training queries alone, each with all its samples, in shards of three queries, from the policy named."""
+    assert verify(folder) == []
+    paths = shard_paths(folder)
+    assert len(paths) == -(-TRAIN // 3)
+    shards = [read_shard(path) for path in paths]
+    query, sample = (np.concatenate([getattr(shard, name) for shard in shards]) for name in ("query", "sample"))
+    assert query.tolist() == [q for q in range(TRAIN) for _ in range(2)]
+    assert sample.tolist() == [0, 1] * TRAIN
+    lineages = [read_lineage(path) for path in paths]
+    assert {lineage["policy"] for lineage in lineages} == {policy}
+    assert len({lineage["policy_sha256"] for lineage in lineages}) == 1
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    assert manifest["metrics"]["answers"] == 2 * TRAIN
+    assert manifest["config"]["sets"]["temperature"] == 0.9
+    with pq.ParquetFile(paths[0]) as file:
+        assert set(file.read(["policy_version"])["policy_version"].to_pylist()) == {version}
