@@ -83,9 +83,9 @@ class Policy(Section):
 
     model: Path | None = None
     vocab_size: int = Field(2048, ge=320)
-    hidden: int = 192
+    hidden: int = 128
     layers: int = 4
-    heads: int = 6
+    heads: int = 4
     max_length: int = Field(192, ge=32)  # prompt + response, tokens
 
 

@@ -17,6 +17,8 @@ PAD, END = "<pad>", "<end>"
 # One token per marker keeps answers short: a fan-out of ten costs eleven tokens beside its words.
 MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
 
+HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
+
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer over `texts`, with one token for each marker of the answer format."""
@@ -38,8 +40,11 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 
 def create_policy(folder: Path, tokenizer: PreTrainedTokenizerFast, policy: Policy, seed: int) -> None:
     """Writes a freshly initialised small Llama with `tokenizer` to `folder`, in Hugging Face format."""
-    if policy.hidden % policy.heads or (policy.hidden // policy.heads) % 2:
-        raise UserError(f"policy.hidden {policy.hidden} must be policy.heads {policy.heads} times an even head width")
+    if policy.hidden % (policy.heads * HEAD_WIDTH):
+        raise UserError(
+            f"policy.hidden {policy.hidden} over policy.heads {policy.heads} gives heads that vLLM cannot run on a CPU:"
+            f" make the width of a head a multiple of {HEAD_WIDTH}, for example hidden 128 with 4 heads"
+        )
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=policy.vocab_size,

@@ -16,7 +16,30 @@ from r4t.config import WarmStart
 from r4t.types import Floats, Ints
 
 _PUNCTUATION = "()[]{}<>,.;:!?\"\\'*-–—/|&"
-_LINKS = frozenset("a an and as at by for from in into of on or over per the to under with without".split())
+_LINKS = frozenset(
+    {
+        "a",
+        "an",
+        "and",
+        "as",
+        "at",
+        "by",
+        "for",
+        "from",
+        "in",
+        "into",
+        "of",
+        "on",
+        "or",
+        "over",
+        "per",
+        "the",
+        "to",
+        "under",
+        "with",
+        "without",
+    }
+)
 
 
 def teach(dataset: Dataset, query_rows: Sequence[int], k: int, config: WarmStart, seed: int) -> list[list[list[str]]]:
@@ -53,7 +76,7 @@ def _spread(
 
 
 def excerpt(name: str, rng: np.random.Generator) -> str:
-    """Two to four consecutive words of an item's name (all of a shorter name), lower-cased, never cut at a preposition."""
+    """Two to four consecutive words of an item's name (or all of it), lower-cased, never cut at a preposition."""
     words = [word for raw in name.lower().split() if (word := raw.strip(_PUNCTUATION))]
     length = min(len(words), int(rng.integers(2, 5)))
     start = int(rng.integers(0, len(words) - length + 1))

@@ -100,10 +100,12 @@ def test_c12_zero_variance_groups_stay_but_train_nothing(tokenizer: PreTrainedTo
 
 
 def test_c15_policy_directory_round_trip_and_its_checks(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=32, layers=1, heads=2), seed=0)
+    create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=2), seed=0)
     check_policy(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert encode_prompt(loaded, "apple pie") == tokenizer.encode("apple pie")
+    with pytest.raises(UserError, match="multiple of 32"):
+        create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=4), seed=0)
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(UserError, match="no tokenizer"):
         check_policy(tmp_path)
