@@ -104,6 +104,23 @@ def report(run: RunFolder) -> None:
 
 
 @app.command()
+def control(
+    run: RunFolder,
+    steps: Annotated[int, typer.Option(help="Rollout batches per variant.", min=1)] = 60,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, as in `r4t run`.")] = None,
+) -> None:
+    """Negative control: train under fewer reward terms and show in the report which of them prevent collapse."""
+    from cluster.session import session
+    from jobs import control as job
+    from jobs.pipeline import locked
+
+    settings = _config_of(run, [])
+    with locked(run), session(settings, address), _opened(run, settings) as opened:
+        job.main(settings, opened, steps)
+        _report(settings, opened)
+
+
+@app.command()
 def status(run: RunFolder, as_json: AsJson = False) -> None:
     """Say which stages of a run are finished and how far the running one is."""
     from jobs.status import describe, show

@@ -45,6 +45,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
+    _check_late_mistakes(config)
     started = time.monotonic()
     needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
     with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray), stopping_cleanly():
@@ -133,6 +134,17 @@ def _check_inputs(folder: Path, first: str) -> None:
     missing = [name for name in earlier if not is_finished(folder / name)]
     if missing:
         raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")
+
+
+def _check_late_mistakes(config: Config) -> None:
+    """What the stages would refuse too, but only after the work of the stages before them."""
+    from r4t.sets.targets import check_rows
+
+    check_rows(config.retriever.rows, config.fanout.k)
+    if config.policy.model is not None:
+        from r4t.policy import check_policy
+
+        check_policy(config.policy.model)
 
 
 def _sinks(folder: Path, config: Config) -> tuple[Sink, ...]:

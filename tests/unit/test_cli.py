@@ -16,7 +16,7 @@ from support import TINY, assert_user_error, r4t
 from jobs.pipeline import locked
 from r4t import lineage
 
-COMMANDS = ("run", "retrieve", "evaluate", "report", "status", "verify", "doctor")
+COMMANDS = ("run", "retrieve", "evaluate", "report", "control", "status", "verify", "doctor")
 
 
 def test_help_answers_in_under_a_second_and_lists_every_command() -> None:
@@ -54,6 +54,8 @@ def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
         (["run", TINY, "--set", "rl.stepz=1"], ["unknown config key 'rl.stepz'", "did you mean 'steps'"]),
         (["run", TINY, "--set", "rl.steps=many"], ["rl.steps", "integer", "many"]),
         (["run", TINY, "--stage", "fulm"], ["unknown stage 'fulm'", "folm"]),
+        (["run", TINY, "--set", "retriever.rows=2"], ["retriever.rows", "fanout.k"]),
+        (["run", TINY, "--set", "policy.model=/absent"], ["/absent", "config.json"]),
         (["run", TINY, "--stage", "sets"], ["'sets' needs prepare, folm", "--stage all"]),
         (["retrieve", "absent", "dinner"], ["absent", "r4t run"]),
         (["evaluate", "absent"], ["absent is no run directory", "r4t run"]),
@@ -65,6 +67,14 @@ def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
 def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, args: list[Any], fragments: list[str]) -> None:
     more = ["--run-dir", tmp_path / "run"] if args[0] == "run" else []
     assert_user_error(r4t(*args, *more), *fragments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_policy_directory_without_tokenizer_is_said_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    done = r4t("run", TINY, "--run-dir", tmp_path / "run", "--set", f"policy.model={tmp_path}/model")
+    assert_user_error(done, "tokenizer", str(tmp_path / "model"))
     assert not (tmp_path / "run").exists()
 
 
