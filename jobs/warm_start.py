@@ -57,7 +57,7 @@ def corpus(config: Config, dataset: Dataset, lessons: list[list[list[str]]], mod
                 answers.append(answer)
     if not prompts:
         raise UserError(
-            f"no warm-start answer fits policy.max_length ({config.policy.max_length} tokens): raise it or lower fanout.k"
+            f"no warm-start answer fits policy.max_length = {config.policy.max_length}: raise it or lower fanout.k"
         )
     return supervised_batch(prompts, answers, tokenizer.pad_token_id)
 

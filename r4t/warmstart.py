@@ -16,30 +16,7 @@ from r4t.config import WarmStart
 from r4t.types import Floats, Ints
 
 _PUNCTUATION = "()[]{}<>,.;:!?\"\\'*-–—/|&"
-_LINKS = frozenset(
-    {
-        "a",
-        "an",
-        "and",
-        "as",
-        "at",
-        "by",
-        "for",
-        "from",
-        "in",
-        "into",
-        "of",
-        "on",
-        "or",
-        "over",
-        "per",
-        "the",
-        "to",
-        "under",
-        "with",
-        "without",
-    }
-)
+_LINKS = " a an and as at by for from in into of on or over per the to under with without "
 
 
 def teach(dataset: Dataset, query_rows: Sequence[int], k: int, config: WarmStart, seed: int) -> list[list[list[str]]]:
@@ -81,8 +58,8 @@ def excerpt(name: str, rng: np.random.Generator) -> str:
     length = min(len(words), int(rng.integers(2, 5)))
     start = int(rng.integers(0, len(words) - length + 1))
     span = words[start : start + length]
-    while len(span) > 1 and span[-1] in _LINKS:
+    while len(span) > 1 and f" {span[-1]} " in _LINKS:
         span.pop()
-    while len(span) > 1 and span[0] in _LINKS:
+    while len(span) > 1 and f" {span[0]} " in _LINKS:
         span.pop(0)
     return " ".join(span)
