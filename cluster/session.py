@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import ray
 
-from cluster.devices import cores
+from cluster.devices import cores, role_environment
 from cluster.roles import place
 from r4t.config import Config
 from r4t.errors import UserError
@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 
 
@@ -34,6 +35,8 @@ def session(config: Config, address: str | None = None) -> Iterator[None]:
     it ends, so a killed run leaves nothing in the way of the next. Raises UserError when no cluster answers or when the
     cluster cannot seat every actor of the run.
     """
+    if accelerator := role_environment("scorer", config).get("DS_ACCELERATOR"):
+        os.environ["DS_ACCELERATOR"] = accelerator  # transformers imports DeepSpeed here too, which else warns
     start(address)
     try:
         place(config).release()
