@@ -59,6 +59,7 @@ class Weights(Section):
     diversity: float = 0.2
     alignment: float = 0.2
     content_alignment: float = 0.0
+    distinct: float = 0.0  # share of sub-queries whose nearest item none before them retrieved; also adds to coverage
 
 
 class Objective(Section):

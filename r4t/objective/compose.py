@@ -51,6 +51,7 @@ def score_sets(inputs: SetInputs, objective: Objective) -> Scores:
         "groundedness": terms.groundedness_rows(inputs.top_cosine),
         "alignment": terms.cosine_rows(inputs.directions, inputs.query),
         "content_alignment": terms.cosine_rows(content, inputs.query),
+        "distinct": terms.first_finds(inputs.items[:, :, 0]),
     }
     values = {name: row.mean(axis=1) for name, row in rows.items()}
     values["diversity"] = terms.normalise_vendi(spread, k, objective.vendi_norm)
@@ -58,9 +59,11 @@ def score_sets(inputs: SetInputs, objective: Objective) -> Scores:
         weights = inputs.item_weights if inputs.item_weights is not None else np.ones(len(inputs.item_vectors), "f4")
         rows["coverage"] = terms.coverage_credit(inputs.items, inputs.references, weights)
         values["coverage"] = rows["coverage"].sum(axis=1)
-    if objective.kind == "coverage":
-        return Scores(reward=values["coverage"], terms=values, row_credit=rows["coverage"])
     weight = objective.weights.model_dump()
+    if objective.kind == "coverage":
+        extra = weight["distinct"]
+        reward = values["coverage"] + extra * values["distinct"]
+        return Scores(reward=reward, terms=values, row_credit=rows["coverage"] + extra * rows["distinct"] / k)
     reward = np.sum([weight[name] * values[name] for name in weight], axis=0).astype(np.float32)
     credit = np.sum([weight[name] * rows[name] / k for name in weight if name in rows], axis=0)
     if k > 1 and weight["diversity"]:

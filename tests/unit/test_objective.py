@@ -133,6 +133,18 @@ def test_c11_coverage_equals_set_arithmetic_and_credit_adds_up(seed: int) -> Non
     assert scores.row_credit.sum(axis=1) == pytest.approx(scores.reward, abs=1e-5)
 
 
+def test_distinct_counts_the_first_of_each_shown_item() -> None:
+    assert terms.first_finds(np.array([[3, 5, 3, 3], [1, 2, 3, 4]])).tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+
+
+def test_coverage_takes_distinct_only_when_asked() -> None:
+    given_inputs = inputs(np.random.default_rng(1), k=6, items=5)
+    plain = score_sets(given_inputs, Objective(kind="coverage"))
+    asked = score_sets(given_inputs, Objective(kind="coverage", weights=Weights(distinct=0.5)))
+    assert asked.reward == pytest.approx(plain.reward + 0.5 * plain.terms["distinct"], abs=1e-6)
+    assert asked.row_credit.sum(axis=1) == pytest.approx(asked.reward, abs=1e-5)
+
+
 def test_a_repeated_find_earns_nothing() -> None:
     items = np.array([[[1, 2], [2, 3], [2, 9]]])
     credit = terms.coverage_credit(items, [[2, 3, 9, 10]], np.ones(11, "f4"))
