@@ -58,7 +58,7 @@ def cosine_rows(rows: Floats, query: Floats) -> Floats:
 def first_finds(shown: Ints) -> Floats:
     """[B, k]: 1 where a sub-query's nearest item (`shown` [B, k]) is new to its set, 0 where it repeats one."""
     earlier = np.tril(shown[:, :, None] == shown[:, None, :], k=-1)  # [B, k, k]
-    return (~earlier.any(axis=2)).astype(np.float32)
+    return np.asarray(~earlier.any(axis=2), dtype=np.float32)
 
 
 def coverage(items: Ints, references: Sequence[Sequence[int]], weights: Floats) -> Floats:
@@ -66,7 +66,7 @@ def coverage(items: Ints, references: Sequence[Sequence[int]], weights: Floats) 
 
     `weights` [N] are non-negative item weights. Raises ValueError on an empty reference set.
     """
-    return np.asarray(coverage_credit(items, references, weights).sum(axis=-1))
+    return coverage_credit(items, references, weights).sum(axis=-1)
 
 
 def coverage_credit(items: Ints, references: Sequence[Sequence[int]], weights: Floats) -> Floats:
