@@ -282,7 +282,7 @@ def line(step: int, steps: int, values: dict[str, float]) -> str:
         f"{k.removeprefix('reward/')} {v:.3f}" for k, v in values.items() if k.startswith("reward/") and v
     )
     return (
-        f"folm {step}/{steps}  {terms}  distinct {values['distinct']:.2f}  valid {values['valid']:.2f}"
+        f"folm {step}/{steps}  {terms}  valid {values['valid']:.2f}"
         f"  ratio {values['learner/ratio_max']:.2f}  clip {values['learner/clipped']:.3f}"
         f"  learn {values['learner/seconds']:.1f}s  sync {values['sync/seconds']:.2f}s"
     )
