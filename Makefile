@@ -1,7 +1,6 @@
 # Everything runs in .venv, which `make install` makes once from locks/.
 RUN_DIR ?= runs/quickstart
 PYTEST_ARGS ?=
-export OMP_NUM_THREADS ?= 1
 
 .PHONY: quickstart test fast check install gpu clean help
 
