@@ -39,7 +39,7 @@ def dashboard() -> Iterator[str]:
     head = subprocess.Popen(
         [
             RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={temporary}",
-            f"--port={_free_port()}", f"--dashboard-port={port}", "--ray-client-server-port=0",
+            f"--port={_free_port()}", f"--dashboard-port={port}", f"--ray-client-server-port={_free_port()}",
             f"--dashboard-agent-listen-port={_free_port()}", f"--num-cpus={psutil.cpu_count()}",
         ],
         stdout=subprocess.DEVNULL,
@@ -48,6 +48,7 @@ def dashboard() -> Iterator[str]:
     )  # fmt: skip
 
     def answers() -> bool:
+        assert head.poll() is None, "ray start --head ended"
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -55,7 +56,7 @@ def dashboard() -> Iterator[str]:
         wait_for("the dashboard", answers, timeout=120)
         yield f"http://127.0.0.1:{port}"
     finally:
-        processes = psutil.Process(head.pid).children(recursive=True)
+        processes = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
         head.terminate()
         head.wait(timeout=60)
         _, alive = psutil.wait_procs(processes, timeout=20)
