@@ -54,9 +54,7 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     _, missing = ray.wait(list(calls), num_returns=len(calls), timeout=config.cluster.call_timeout)
     if missing:
         late, limit = [i for i, call in enumerate(calls) if call in missing], config.cluster.call_timeout
-        raise TimeoutError(
-            f"{who} {late} of {len(calls)} did not answer within {limit:g} s (cluster.call_timeout)"
-        )
+        raise TimeoutError(f"{who} {late} of {len(calls)} did not answer within {limit:g} s (cluster.call_timeout)")
     return ray.get(list(calls))
 
 
