@@ -178,33 +178,33 @@ class Retriever(Section):
     """Set denoiser and its training (paper section 5, Table 3)."""
 
     rows: int = Field(12, ge=1)  # L
-    hidden: int = 192
-    mlp: int = 384
-    layers: int = 4
-    heads: int = 6
+    hidden: int = 128
+    mlp: int = 256
+    layers: int = 3
+    heads: int = 4
     dropout: float = Field(0.0, ge=0, lt=1)
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     noise_dim: int = 64
     register_token: bool = True  # a second context token, so that cross-attention is not degenerate
-    sigma_min: float = 1e-4
+    sigma_min: float = 1e-3
     sigma_max: float = 7.0
     sigma_data: float | None = None  # None: measured on the training sets
-    sigma_law: Literal["log_uniform", "log_normal"] = "log_uniform"
-    sigma_log_mean: float = -1.2  # of ln sigma, log_normal only
-    sigma_log_std: float = 1.2
+    sigma_law: Literal["log_uniform", "log_normal"] = "log_normal"
+    sigma_log_mean: float = -0.9  # of ln sigma, log_normal only
+    sigma_log_std: float = 1.1
     p_drop: float = Field(0.1, ge=0, lt=1)
     ranks: int = Field(1, ge=1)
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
-    steps: int = Field(2000, ge=1)
-    batch: int = Field(128, ge=1)
-    lr: float = 1e-3
-    warmup_steps: int = 100
+    steps: int = Field(800, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = 3e-3
+    warmup_steps: int = 40
     final_lr: float = 1e-5
     grad_clip: float = 1.0
-    ema: float = Field(0.995, ge=0, lt=1)
+    ema: float = Field(0.99, ge=0, lt=1)
     validation_share: float = Field(0.05, gt=0, lt=1)  # of the training queries
-    validate_every: int = 500
-    checkpoint_every: int = 500
+    validate_every: int = 200
+    checkpoint_every: int = 200
     sampler: Sampler = Sampler()
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from r4t.config import Retriever
 from r4t.diffusion import precondition
+from r4t.errors import UserError
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer: keys and values of the context tokens, each [B, heads, tokens, hidden / heads]."""
@@ -45,6 +46,14 @@ class DenoiserConfig:
 
     @classmethod
     def of(cls, retriever: Retriever, dim: int, sigma_data: float) -> DenoiserConfig:
+        """Raises UserError for widths that do not divide."""
+        if retriever.hidden % retriever.heads:
+            raise UserError(
+                f"retriever.hidden = {retriever.hidden} is not a multiple of retriever.heads = {retriever.heads}:"
+                " change one of them"
+            )
+        if retriever.noise_dim % 2:
+            raise UserError(f"retriever.noise_dim = {retriever.noise_dim} is odd: it holds sines and cosines in pairs")
         given = retriever.model_dump()
         names = set(cls.__slots__) - {"dim", "sigma_data"}
         return cls(dim=dim, sigma_data=sigma_data, **{name: given[name] for name in names})

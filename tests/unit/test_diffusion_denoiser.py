@@ -4,6 +4,7 @@ from diffusion_fixtures import random_denoiser, tiny_config
 
 from r4t.config import Retriever
 from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
+from r4t.errors import UserError
 
 PAPER = {"hidden": 1024, "mlp": 1024, "layers": 6, "heads": 16, "dropout": 0.1, "attention_dropout": 0.1}
 
@@ -70,6 +71,14 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(denoiser.denoise(x, sigma, z), denoiser.denoise(x, sigma, z))
     denoiser.train()
     assert not torch.equal(denoiser.denoise(x, sigma, z), denoiser.denoise(x, sigma, z))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({"heads": 3}, "retriever.heads = 3"), ({"noise_dim": 7}, "noise_dim = 7")]
+)
+def test_widths_that_do_not_divide_are_refused(changes: dict[str, int], named: str):
+    with pytest.raises(UserError, match=named):
+        DenoiserConfig.of(Retriever(**changes), dim=8, sigma_data=0.35)
 
 
 def test_untrained_network_outputs_zero():
