@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cluster.checkpoint import load_rank, save_rank
-from cluster.devices import cores, torch_device, torch_dtype
+from cluster.devices import torch_device, torch_dtype
 from cluster.launch import start_deepspeed
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
@@ -46,7 +46,7 @@ class RetrieverLearner:
             )
         check_rows(settings.rows, config.fanout.k)
         torch.manual_seed(config.seed)
-        torch.set_num_threads(max(1, cores() // world))
+        torch.set_num_threads(settings.threads)
         self.rank, self.world, self.config, self.settings = rank, world, config, settings
         self.device = torch_device(config)
         dataset = load_dataset(prepare_folder)

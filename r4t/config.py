@@ -186,16 +186,17 @@ class Retriever(Section):
     attention_dropout: float = Field(0.0, ge=0, lt=1)
     noise_dim: int = 64
     register_token: bool = True  # a second context token, so that cross-attention is not degenerate
-    sigma_min: float = 1e-3
+    sigma_min: float = 1e-4
     sigma_max: float = 7.0
     sigma_data: float | None = None  # None: measured on the training sets
-    sigma_law: Literal["log_uniform", "log_normal"] = "log_normal"
+    sigma_law: Literal["log_uniform", "log_normal"] = "log_uniform"
     sigma_log_mean: float = -0.9  # of ln sigma, log_normal only
     sigma_log_std: float = 1.1
     p_drop: float = Field(0.1, ge=0, lt=1)
     ranks: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)  # of each rank on CPU; at this size a second one waits more than it works
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
-    steps: int = Field(800, ge=1)
+    steps: int = Field(600, ge=1)
     batch: int = Field(64, ge=1)
     lr: float = 3e-3
     warmup_steps: int = 40
