@@ -196,7 +196,7 @@ class Retriever(Section):
     ranks: int = Field(1, ge=1)
     threads: int = Field(1, ge=1)  # of each rank on CPU; at this size a second one waits more than it works
     dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
-    steps: int = Field(600, ge=1)
+    steps: int = Field(800, ge=1)
     batch: int = Field(64, ge=1)
     lr: float = 3e-3
     warmup_steps: int = 40
