@@ -23,9 +23,15 @@ class RolloutWorker:
         self.engine = RolloutEngine(model_dir, config)
 
     def generate(
-        self, queries: Sequence[tuple[int, str]], *, samples: int, temperature: float, seed: int
+        self,
+        queries: Sequence[tuple[int, str]],
+        *,
+        samples: int,
+        temperature: float,
+        seed: int,
+        logprobs: bool = True,
     ) -> list[Completion]:
-        return self.engine.generate(queries, samples=samples, temperature=temperature, seed=seed)
+        return self.engine.generate(queries, samples=samples, temperature=temperature, seed=seed, logprobs=logprobs)
 
     def load_weights(self, path: Path, version: int) -> None:
         self.engine.load_weights(path, version)

@@ -51,7 +51,11 @@ class ShardSampler:
         sets = self.config.sets
         asked = [(int(q), self.queries[int(q)].text) for q in row["queries"]]
         answers = self.engine.generate(
-            asked, samples=sets.samples_per_query, temperature=sets.temperature, seed=self.config.seed
+            asked,
+            samples=sets.samples_per_query,
+            temperature=sets.temperature,
+            seed=self.config.seed,
+            logprobs=False,
         )
         return {
             "path": row["path"],

@@ -113,7 +113,7 @@ def start_policies(config: Config, run: Run) -> PolicySwitch:
     worker = start_rollout(config, folm / "warm_start")
 
     def engine(queries: Sequence[tuple[int, str]], samples: int, temperature: float, seed: int) -> list[Any]:
-        call = worker.generate.remote(queries, samples=samples, temperature=temperature, seed=seed)
+        call = worker.generate.remote(queries, samples=samples, temperature=temperature, seed=seed, logprobs=False)
         return gather([call], config, "rollout worker")[0]
 
     def swap(weights: Any, version: int) -> None:

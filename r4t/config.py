@@ -167,7 +167,7 @@ class Sampler(Section):
     """How the retriever draws sets. `steps` solver points; the report counts network calls (guidance doubles them)."""
 
     name: Literal["euler_maruyama", "ode_euler", "heun", "dpmpp_2m"] = "dpmpp_2m"
-    steps: int = Field(6, ge=1)
+    steps: int = Field(8, ge=1)
     guidance: float = Field(0.1, ge=0)
     sigma_max: float | None = None  # None: the training range
     sigma_end: float = 1e-3
