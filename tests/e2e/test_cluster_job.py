@@ -88,7 +88,7 @@ def finished(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_stage_is_finished_and_the_chain_holds(finished: Path) -> None:
+def test_c59_every_stage_finishes_on_cpu_and_the_chain_holds(finished: Path) -> None:
     assert verify(finished) == []
     found = json.loads(r4t("status", finished, "--json").stdout)
     assert found["finished"]
@@ -103,6 +103,16 @@ def test_one_line_of_numbers_per_step(finished: Path) -> None:
     assert {line["stage"] for line in read_metrics(finished / "metrics.jsonl")} >= {"prepare", "valid", "evaluate"}
     console = (finished / "log.txt").read_text()
     assert all(f"folm {step}/{config.rl.steps}  " in console for step in range(1, config.rl.steps + 1))
+
+
+def test_c24_the_validation_curve_and_the_policy_it_kept(finished: Path) -> None:
+    curve = [line for line in read_metrics(finished / "metrics.jsonl") if line["stage"] == "valid"]
+    assert [line["step"] for line in curve] == [0, load_config(TINY).rl.steps]
+    kept = json.loads((finished / "folm" / "manifest.json").read_text())["metrics"]
+    eligible = [line for line in curve if line["values"]["distinct"] >= kept["floor"]]
+    best = max(eligible, key=lambda line: line["values"]["reward"])
+    assert kept["reward"] == best["values"]["reward"]
+    assert kept["step"] in {line["step"] for line in eligible if line["values"]["reward"] == kept["reward"]}
 
 
 def test_w_and_b_holds_the_numbers_of_the_run(finished: Path) -> None:
