@@ -115,6 +115,6 @@ def test_killed_training_resumes_at_its_step_and_ends_with_the_same_weights(fini
 def test_two_ranks_train_together(tmp_path: Path):
     config = settings(ranks=2, steps=20, checkpoint_every=10)
     run = run_of(tmp_path / "run", config)
-    train_retriever.train_retriever(config, run, run.folder / "sets", run.folder / "retriever", "retriever")
+    train_retriever.train_retrievers(config, run, [("retriever", run.folder / "sets", run.folder / "retriever")])
     assert verify(run.folder / "retriever") == []
     assert "held_out_loss" in (run.folder / "metrics.jsonl").read_text()
