@@ -28,7 +28,7 @@ def initial_policy(config: Config, dataset: Dataset, lessons: list[list[list[str
         check_policy(config.policy.model)
         return config.policy.model
     if not (folder / "config.json").is_file():
-        answers = [format_answer(fanout) for fanouts in lessons for fanout in fanouts]
+        answers = [subquery for fanouts in lessons for fanout in fanouts for subquery in fanout]
         texts = [query.text for query in dataset.queries] + answers
         tokenizer = train_tokenizer(texts, config.policy.vocab_size)
         with atomic_folder(folder) as temporary:

@@ -21,21 +21,34 @@ HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer over `texts`, with one token for each marker of the answer format."""
+    """A byte-level BPE tokenizer over `texts` (plain queries, no markup), with one token per marker of the format.
+
+    Characters that would break a JSON string (quotes, backslashes, control characters) have no token of their own: the
+    policy cannot write them, and a query that holds them is read without them.
+    """
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(MARKERS),
         special_tokens=[PAD, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        initial_alphabet=sorted(set(pre_tokenizers.ByteLevel.alphabet()) - _unwritable()),
         show_progress=False,
     )
-    bpe.train_from_iterator(texts, trainer)
+    bpe.train_from_iterator((text.translate(_BLANK) for text in texts), trainer)
     bpe.add_tokens([AddedToken(marker, normalized=False, special=False) for marker in MARKERS])
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe, pad_token=PAD, eos_token=END, clean_up_tokenization_spaces=False
     )
+
+
+_BLANK = dict.fromkeys([*range(32), 127, ord('"'), ord("\\")], " ")
+
+
+def _unwritable() -> set[str]:
+    """The byte-level alphabet's stand-ins for the characters that `train_tokenizer` leaves out."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return {piece for code in _BLANK for piece, _ in byte_level.pre_tokenize_str(chr(code))}
 
 
 def create_policy(folder: Path, tokenizer: PreTrainedTokenizerFast, policy: Policy, seed: int) -> None:

@@ -18,7 +18,6 @@ from cluster.rollout_actor import start_rollout
 from cluster.session import session
 from r4t.batch import TokenBatch, token_batch
 from r4t.config import Config, parse_config
-from r4t.fanout import format_answer
 from r4t.policy import create_policy, train_tokenizer
 from r4t.types import Completion
 
@@ -47,7 +46,7 @@ def cluster() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("policy")
-    tokenizer = train_tokenizer([format_answer(["beef stew", "apple pie", "green salad"])] * 4, 400)
+    tokenizer = train_tokenizer(["beef stew", "apple pie", "green salad"] * 4, 400)
     create_policy(folder, tokenizer, configuration().policy, seed=0)
     return folder
 

@@ -16,7 +16,7 @@ from r4t.config import Config, Policy, parse_config
 from r4t.credit import piece_ends, token_rows
 from r4t.errors import UserError
 from r4t.fanout import format_answer, parse
-from r4t.policy import check_policy, create_policy, encode_prompt, load_tokenizer, train_tokenizer
+from r4t.policy import MARKERS, check_policy, create_policy, encode_prompt, load_tokenizer, train_tokenizer
 from r4t.types import Completion, ScoredBatch
 from r4t.warmstart import excerpt
 
@@ -25,10 +25,10 @@ NAMES = ["beef stew with carrots", "apple pie", "crème brûlée", "tomato soup"
 
 @pytest.fixture(scope="module")
 def tokenizer() -> PreTrainedTokenizerFast:
-    return train_tokenizer([format_answer(NAMES)] * 5, 400)
+    return train_tokenizer(NAMES * 5, 400)
 
 
-@given(st.lists(st.sampled_from([*NAMES, "naïve 寿司 🍣", 'say "hi"']), min_size=1, max_size=6))
+@given(st.lists(st.sampled_from([*NAMES, "naïve 寿司 🍣"]), min_size=1, max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_tokenizer_and_credit_find_every_sub_query(tokenizer: PreTrainedTokenizerFast, names: list[str]) -> None:
     text = format_answer(names)
@@ -37,11 +37,18 @@ def test_tokenizer_and_credit_find_every_sub_query(tokenizer: PreTrainedTokenize
     rows = token_rows(piece_ends(tokenizer, ids, text), parse(text, 10))
     for row, name in enumerate(names):
         own = tokenizer.decode([t for t, r in zip(ids, rows, strict=True) if r == row])
-        plain = name.replace('"', '\\"')
-        assert plain in own or own in plain
-        assert len(own) >= len(plain) - 2
+        assert name in own or own in name
+        assert len(own) >= len(name) - 2
     assert rows[0] == -1
     assert rows[-1] == -1
+
+
+def test_the_policy_cannot_write_what_breaks_a_json_string(tokenizer: PreTrainedTokenizerFast) -> None:
+    for token in range(len(tokenizer)):
+        text = tokenizer.decode([token])
+        if text not in MARKERS:
+            assert not set(text) & set('"\\' + "".join(map(chr, range(32)))), repr(text)
+    assert tokenizer.decode(tokenizer.encode('say "hi"\n')) == "say hi"
 
 
 def test_markers_cost_one_token_each(tokenizer: PreTrainedTokenizerFast) -> None:
