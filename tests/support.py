@@ -53,18 +53,27 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *fragments: str) -
 
 
 def descendants(pid: int) -> list[psutil.Process]:
-    """The processes that a run started, without Ray's two small agents.
+    """The processes that a run started."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def _is_agent(process: psutil.Process) -> bool:
+    """Whether this is one of Ray's two small agents, before or after it renames itself.
 
     When a driver is killed, those agents try for a minute or two to report it to the dead session before they end.
     """
-    agents = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
-    return [p for p in psutil.Process(pid).children(recursive=True) if not " ".join(p.cmdline()).startswith(agents)]
+    command = process.cmdline()
+    renamed = " ".join(command).startswith(("ray::DashboardAgent", "ray::RuntimeEnvAgent"))
+    return renamed or any(part.endswith(("dashboard/agent.py", "runtime_env/agent/main.py")) for part in command)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE and not _is_agent(process)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def assert_all_end(processes: list[psutil.Process], timeout: float = 60) -> None:
-    """Waits until every process has ended; fails with those that have not."""
-
-    def alive() -> list[psutil.Process]:
-        return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-
-    wait_for(f"{processes} to end", lambda: not alive(), timeout)
+    """Waits until every process but Ray's agents has ended; fails with those that have not."""
+    wait_for(f"{processes} to end", lambda: not any(map(_lives, processes)), timeout)
