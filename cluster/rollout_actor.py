@@ -22,16 +22,8 @@ class RolloutWorker:
 
         self.engine = RolloutEngine(model_dir, config)
 
-    def generate(
-        self,
-        queries: Sequence[tuple[int, str]],
-        *,
-        samples: int,
-        temperature: float,
-        seed: int,
-        logprobs: bool = True,
-    ) -> list[Completion]:
-        return self.engine.generate(queries, samples=samples, temperature=temperature, seed=seed, logprobs=logprobs)
+    def generate(self, queries: Sequence[tuple[int, str]], **sampling: Any) -> list[Completion]:
+        return self.engine.generate(queries, **sampling)
 
     def load_weights(self, path: Path, version: int) -> None:
         self.engine.load_weights(path, version)

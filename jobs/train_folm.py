@@ -33,6 +33,7 @@ from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.config import Config
 from r4t.lineage import atomic_folder, is_finished, read_json, write_json, write_manifest
 from r4t.policy import load_tokenizer
+from r4t.scoring import join_scored
 from r4t.types import Completion, Ints, ScoredBatch
 
 
@@ -169,10 +170,14 @@ def sample(
 
 
 def score(config: Config, actors: Actors, completions: list[Completion]) -> ScoredBatch:
-    """Scores whole groups on one scorer call per worker."""
-    scorer = actors.scorers[0]
-    call = scorer.score.remote([c.query for c in completions], [c.text for c in completions])
-    return gather([call], config, "reward scorers")[0]
+    """Scores the completions, an equal share on every scorer, and keeps their order."""
+    size = -(-len(completions) // len(actors.scorers))
+    parts = [completions[start : start + size] for start in range(0, len(completions), size)]
+    calls = [
+        scorer.score.remote([c.query for c in part], [c.text for c in part])
+        for scorer, part in zip(actors.scorers, parts, strict=False)
+    ]
+    return join_scored(gather(calls, config, "reward scorers"))
 
 
 def keep_best(

@@ -101,7 +101,6 @@ class WarmStart(Section):
     pool: int = Field(200, ge=1)  # items near the query from which the teacher draws
     noise: float = 1.0  # scale of the Gumbel noise on the teacher's scores
     redundancy: float = 0.5  # penalty on similarity to the rows already chosen
-    label_smoothing: float = 0.0
 
 
 class RL(Section):

@@ -79,3 +79,18 @@ class SetScorer:
             item_weights=self.item_weights,
         )
         return score_sets(inputs, self.config.objective)
+
+
+def join_scored(parts: Sequence[ScoredBatch]) -> ScoredBatch:
+    """One batch from consecutive parts; a term that a part lacks (all its answers invalid) is NaN there."""
+    names = sorted({name for part in parts for name in part.terms})
+    return ScoredBatch(
+        fanouts=tuple(fanout for part in parts for fanout in part.fanouts),
+        rewards=np.concatenate([part.rewards for part in parts]),
+        terms={
+            name: np.concatenate([part.terms.get(name, np.full(len(part.rewards), np.nan, "f4")) for part in parts])
+            for name in names
+        },
+        items=np.concatenate([part.items for part in parts]),
+        row_credit=np.concatenate([part.row_credit for part in parts]),
+    )

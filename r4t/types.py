@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,12 +79,3 @@ class RetrievedSets:
     """The text of the directions, for methods that write text."""
     valid: Bools | None = None
     """[B] false where the language model's answer could not be parsed (its items fall back to the plain query)."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Progress:
-    """One line of a stage's progress."""
-
-    stage: str
-    step: int
-    values: dict[str, float] = field(default_factory=dict)

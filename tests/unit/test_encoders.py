@@ -92,12 +92,17 @@ def test_minilm_equals_a_plain_forward_pass(minilm: Encoder) -> None:
 
 
 def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("an encoder opened a network connection")
+    addresses: list[object] = []
+
+    def refuse(_: socket.socket, address: object) -> None:
+        addresses.append(address)
+        raise OSError("no network here")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     for name in ("wordllama", "minilm"):
-        load_encoder(name).encode(["tomato soup"])
+        encoder = load_encoder(name)
+        assert encoder.encode(["tomato soup"]).shape == (1, encoder.dim)
+    assert addresses == []
 
 
 def test_no_texts_give_no_rows_and_blank_texts_a_defined_vector(encoder: Encoder) -> None:
