@@ -12,11 +12,12 @@ from cluster.learner import Phase
 from jobs.run import Run
 from r4t.batch import TokenBatch, supervised_batch
 from r4t.catalog.dataset import Dataset
+from r4t.catalog.encoders import load_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt, format_answer
 from r4t.lineage import atomic_folder
-from r4t.policy import check_policy, create_policy, encode_prompt, load_tokenizer, train_tokenizer
+from r4t.policy import check_policy, create_policy, encode_prompt, load_tokenizer, token_vectors, train_tokenizer
 from r4t.warmstart import teach
 
 CHUNK = 50  # steps between progress reports
@@ -31,8 +32,12 @@ def initial_policy(config: Config, dataset: Dataset, lessons: list[list[list[str
         answers = [subquery for fanouts in lessons for fanout in fanouts for subquery in fanout]
         texts = [query.text for query in dataset.queries] + answers
         tokenizer = train_tokenizer(texts, config.policy.vocab_size)
+        words = None
+        if config.policy.embeddings == "encoder":
+            encoder = load_encoder(config.encoder.name)
+            words = token_vectors(tokenizer, encoder, config.policy.hidden, config.seed)
         with atomic_folder(folder) as temporary:
-            create_policy(temporary, tokenizer, config.policy, config.seed)
+            create_policy(temporary, tokenizer, config.policy, config.seed, words)
     return folder
 
 

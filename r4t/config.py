@@ -88,6 +88,7 @@ class Policy(Section):
     layers: int = 4
     heads: int = 4
     max_length: int = Field(192, ge=32)  # prompt + response, tokens
+    embeddings: Literal["encoder", "random"] = "encoder"  # how a fresh policy's token embeddings start
 
 
 class WarmStart(Section):

@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from r4t.catalog.encoders import Encoder, unit_rows
 from r4t.config import Policy
 from r4t.errors import UserError
 from r4t.fanout import CLOSE, OPEN, QUERY_CLOSE, QUERY_OPEN
+from r4t.types import Floats
 
 PAD, END = "<pad>", "<end>"
 # One token per marker keeps answers short: a fan-out of ten costs eleven tokens beside its words.
 MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
 
 HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
+BLUR = 0.3  # norm of the noise on unit token vectors; without it, equal words with and without a space never part
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
@@ -51,8 +55,13 @@ def _unwritable() -> set[str]:
     return {piece for code in _BLANK for piece, _ in byte_level.pre_tokenize_str(chr(code))}
 
 
-def create_policy(folder: Path, tokenizer: PreTrainedTokenizerFast, policy: Policy, seed: int) -> None:
-    """Writes a freshly initialised small Llama with `tokenizer` to `folder`, in Hugging Face format."""
+def create_policy(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, policy: Policy, seed: int, words: Floats | None = None
+) -> None:
+    """Writes a freshly initialised small Llama with `tokenizer` to `folder`, in Hugging Face format.
+
+    `words` [len(tokenizer), hidden], where given, are the token embeddings it starts with.
+    """
     if policy.hidden % (policy.heads * HEAD_WIDTH):
         raise UserError(
             f"policy.hidden {policy.hidden} over policy.heads {policy.heads} gives heads that vLLM cannot run on a CPU:"
@@ -74,9 +83,25 @@ def create_policy(folder: Path, tokenizer: PreTrainedTokenizerFast, policy: Poli
     )
     model = LlamaForCausalLM(config)
     # Tied embeddings at the usual 0.02 start with near-uniform attention and the model never learns to read the query.
-    torch.nn.init.normal_(model.model.embed_tokens.weight, std=policy.hidden**-0.5)
+    embeddings = model.model.embed_tokens.weight
+    torch.nn.init.normal_(embeddings, std=policy.hidden**-0.5)
+    if words is not None:
+        with torch.no_grad():
+            embeddings[: len(words)] = torch.from_numpy(words)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def token_vectors(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, hidden: int, seed: int) -> Floats:
+    """[len(tokenizer), hidden] unit rows: what the retrieval encoder knows of each token's text, blurred a little.
+
+    A policy that starts from them knows which words belong together, and that a word opening an answer is the one that
+    stood inside the query, before it has read one example. Columns beyond the encoder's width are noise alone.
+    """
+    known = encoder.encode(tokenizer.batch_decode([[token] for token in range(len(tokenizer))]))[:, :hidden]
+    rows = BLUR * np.random.default_rng(seed).normal(size=(len(known), hidden)) * hidden**-0.5
+    rows[:, : known.shape[1]] += known
+    return unit_rows(rows, what="the token embeddings")
 
 
 def check_policy(folder: Path) -> None:

@@ -8,15 +8,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
 from r4t.assemble import assemble
 from r4t.batch import supervised_batch
+from r4t.catalog.encoders import load_encoder
 from r4t.config import Config, Policy, parse_config
 from r4t.credit import piece_ends, token_rows
 from r4t.errors import UserError
 from r4t.fanout import format_answer, parse
-from r4t.policy import MARKERS, check_policy, create_policy, encode_prompt, load_tokenizer, train_tokenizer
+from r4t.policy import (
+    MARKERS,
+    check_policy,
+    create_policy,
+    encode_prompt,
+    load_tokenizer,
+    token_vectors,
+    train_tokenizer,
+)
 from r4t.types import Completion, ScoredBatch
 from r4t.warmstart import excerpt
 
@@ -118,6 +128,30 @@ def test_c15_policy_directory_round_trip_and_its_checks(tmp_path: Path, tokenize
         check_policy(tmp_path)
     with pytest.raises(UserError, match=r"config\.json"):
         check_policy(tmp_path / "nowhere")
+
+
+def test_a_fresh_policy_starts_from_what_the_encoder_knows_of_its_tokens(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    encoder = load_encoder("wordllama")
+    words = token_vectors(tokenizer, encoder, 64, seed=0)
+    token_of = {tokenizer.decode([token]): token for token in range(len(tokenizer))}
+    twice = [
+        (token, token_of[text.strip()])
+        for text, token in token_of.items()
+        if text[:1] == " " and text[1:].isalpha() and text.strip() in token_of
+    ]
+    assert twice  # one word, two tokens: with and without a space before it
+    for inside, opening in twice:
+        assert words[inside] @ words[opening] > 0.7
+        assert not np.array_equal(words[inside], words[opening])
+    np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1.0, atol=1e-5)
+    np.testing.assert_array_equal(words, token_vectors(tokenizer, encoder, 64, seed=0))
+    assert token_vectors(tokenizer, encoder, 320, seed=0).shape == (len(tokenizer), 320)  # wider than the encoder
+
+    create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=2), seed=0, words=words)
+    saved = load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"].numpy()
+    np.testing.assert_array_equal(saved[: len(words)], words)
 
 
 @given(st.sampled_from([*NAMES, "Soup (Rotriewesuppe)", "with", "'Best' pie, ever"]), st.integers(0, 100))
