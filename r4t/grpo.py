@@ -24,11 +24,12 @@ def informative_groups(rewards: Floats, tolerance: float) -> Bools:
 def row_advantages(credit: Floats, valid: Bools, eps: float) -> Floats:
     """Group-standardised credit of single sub-queries: [Q, G, k] -> [Q, G, k], over the valid answers of each group.
 
-    An extension of Eq. 6 (`objective.credit: row`): within a group every sub-query competes with every other.
+    An extension of Eq. 6 (`objective.credit: row`). A sub-query competes with those in the same place of the group's
+    other answers, because what is left to find shrinks along an answer; one scale serves the whole group.
     """
     mask = np.broadcast_to(valid[:, :, None], credit.shape)
+    mean = (credit * mask).sum(axis=1, keepdims=True) / np.maximum(mask.sum(axis=1, keepdims=True), 1)
     count = np.maximum(mask.sum(axis=(1, 2), keepdims=True), 1)
-    mean = (credit * mask).sum(axis=(1, 2), keepdims=True) / count
     variance = (((credit - mean) ** 2) * mask).sum(axis=(1, 2), keepdims=True) / count
     return np.where(mask, (credit - mean) / (np.sqrt(variance) + eps), 0.0).astype(np.float32)
 
