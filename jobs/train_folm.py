@@ -30,7 +30,7 @@ from jobs import warm_start as warm
 from jobs.run import Run
 from r4t.assemble import assemble
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.config import Config
+from r4t.config import RL, Config
 from r4t.lineage import atomic_folder, is_finished, read_json, write_json, write_manifest
 from r4t.policy import load_tokenizer
 from r4t.scoring import join_scored
@@ -113,9 +113,12 @@ def reinforce(config: Config, run: Run, dataset: Dataset, actors: Actors, folder
             completions = sample(config, actors, dataset, rows, version=step, seed=config.seed + 1 + step)
             scored = score(config, actors, completions)
             batch = ray.put(assemble(completions, scored, tokenizer, config))
-            lr = rl.lr * min(1.0, (step + 1) / max(rl.warmup_steps, 1))
             learned = merge_ranks(
-                gather([learner.update.remote(batch, step, lr) for learner in actors.learners], config, "learner ranks")
+                gather(
+                    [learner.update.remote(batch, step, learning_rate(rl, step)) for learner in actors.learners],
+                    config,
+                    "learner ranks",
+                )
             )
             check_mismatch(config, learned["mismatch"])
             sync = channel.publish(step + 1)
@@ -133,6 +136,14 @@ def reinforce(config: Config, run: Run, dataset: Dataset, actors: Actors, folder
             if (step + 1) % rl.checkpoint_every == 0:
                 checkpoint(config, actors, folder, step + 1, best)
     return best
+
+
+def learning_rate(rl: RL, step: int) -> float:
+    """Learning rate of one rollout batch: a linear warm-up, then a straight line from `lr` to `final_lr`."""
+    if step < rl.warmup_steps:
+        return rl.lr * (step + 1) / rl.warmup_steps
+    final = rl.lr if rl.final_lr is None else rl.final_lr
+    return rl.lr + (final - rl.lr) * (step - rl.warmup_steps) / max(1, rl.steps - 1 - rl.warmup_steps)
 
 
 def training_rows(config: Config, dataset: Dataset, step: int) -> Ints:

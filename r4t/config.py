@@ -112,7 +112,8 @@ class RL(Section):
     group_size: int = Field(8, ge=2)
     updates_per_batch: int = Field(4, ge=1)  # optimiser steps on one rollout batch
     lr: float = 4e-4
-    warmup_steps: int = Field(0, ge=0)  # optimiser steps
+    final_lr: float | None = Field(None, gt=0)  # reached in a straight line at the last step; None: lr throughout
+    warmup_steps: int = Field(0, ge=0)  # rollout batches
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
     grad_clip: float = 1.0
