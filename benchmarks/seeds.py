@@ -21,9 +21,26 @@ from benchmarks.environment import environment
 from r4t.errors import UserError
 from r4t.lineage import read_json
 
+LATENCY = {f"latency_ms.{batch}.p50": f"p50 ms, batch {batch}" for batch in (1, 8, 64)}
 COLUMNS = {
-    "oar": ("reward", "diversity", "content_alignment", "judge.diversity", "judge.alignment", "distinct_items"),
-    "wscr": ("recall_weighted", "recall", "hit", "recall_weighted_shuffled", "distinct_items"),
+    "oar": {
+        "reward": "reward",
+        "diversity": "diversity",
+        "content_alignment": "alignment",
+        "judge.diversity": "judge: diversity",
+        "judge.alignment": "judge: alignment",
+        "distinct_items": "distinct in a set",
+        "distinct_overall": "distinct overall",
+    }
+    | LATENCY,
+    "wscr": {
+        "recall_weighted": "weighted recall",
+        "recall": "recall",
+        "hit": "hit",
+        "recall_weighted_shuffled": "weighted recall, queries shuffled",
+        "distinct_items": "distinct in a set",
+    }
+    | LATENCY,
 }
 
 
@@ -83,17 +100,25 @@ def markdown(runs: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, A
     """A table of the task's main metrics, and the checks with the number of runs in which each holds."""
     columns = COLUMNS[runs[0]["task"]]
     cell = {(r["method"], r["metric"]): r for r in results if "method" in r}
-    lines = [f"| method | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    lines = [f"| method | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
     for method in runs[0]["methods"]:
         found = [cell.get((method, column)) for column in columns]
-        texts = ["" if r is None else f"{r['mean']:.3f}" + (f" ± {r['std']:.3f}" if "std" in r else "") for r in found]
-        lines.append(f"| {method} | {' | '.join(texts)} |")
+        lines.append(f"| {method} | {' | '.join(_text(r) for r in found)} |")
     lines += ["", "| check | holds in | values |", "|---|---|---|"]
     for r in results:
         if "check" in r:
             values = ", ".join(f"{value:.2f}" for value in r["values"])
             lines.append(f"| {r['check']} | {sum(r['holds'])} of {len(r['holds'])} | {values} (≥ {r['threshold']:g}) |")
     return "\n".join(lines)
+
+
+def _text(result: Mapping[str, Any] | None) -> str:
+    """Mean and spread with three decimals, or none where the number is large."""
+    if result is None:
+        return ""
+    digits = 3 if abs(result["mean"]) < 2 else 0
+    spread = f" ± {result['std']:.{digits}f}" if "std" in result else ""
+    return f"{result['mean']:.{digits}f}{spread}"
 
 
 def main() -> None:
