@@ -66,7 +66,7 @@ class Objective(Section):
     """What a good set is. `content` judges the retrieved items alone and so cannot be gamed by sub-query wording."""
 
     kind: Literal["content", "paper", "coverage"] = "content"
-    weights: Weights = Weights(groundedness=0.0, diversity=0.67, alignment=0.0, content_alignment=0.33)
+    weights: Weights = Weights(groundedness=0.0, diversity=0.3, alignment=0.0, content_alignment=0.7)
     vendi_norm: Literal["by_k", "minus1_over_kminus1", "raw"] = "by_k"
     coverage_weighting: Literal["uniform", "inverse_frequency"] = "uniform"
     credit: Literal["set", "row"] = "set"  # row: a sub-query's tokens get that sub-query's marginal contribution
