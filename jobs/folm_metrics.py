@@ -56,8 +56,9 @@ def policy_age(batch: Batch, step: int, staleness: int) -> dict[str, float]:
 def wall_shares(config: Config, wall: float, busy: Busy, train: float, sync: Sync) -> dict[str, float]:
     """Share of a step's wall time (`wall` seconds) that each activity took, per actor of its kind, and idle times.
 
-    Actors report their own seconds when their work is collected, so with `rl.staleness` above 0 a share can fall
-    into the step after, and single steps may exceed 1; means over steps are exact.
+    `wall` reaches back to the previous step's numbers, so it holds the checkpoint and validation between them too.
+    Actors report their seconds when their work is collected; what was sampled ahead counts in the step that uses it.
+    So a single step may exceed 1, means over steps do not.
     """
     rollout = busy.rollout / config.rollout.workers / wall
     load = busy.load / config.rollout.workers / wall

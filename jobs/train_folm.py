@@ -111,10 +111,11 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
         dispatch = Dispatch(config, actors, channel)
         groups = GroupSource(config, dataset, dispatch, step=progress.step, consumed=progress.consumed)
         channel.publish(progress.step)
+        mark = time.perf_counter()
         groups.fill()
         progress = validate(config, run, actors, dispatch, dataset, folder, progress)
         while progress.step < rl.steps:
-            step, started = progress.step, time.perf_counter()
+            step = progress.step
             batch = groups.take()
             values = summary(config, batch) | policy_age(batch, step, rl.staleness)
             learned = learn(config, run, actors, groups, batch, step, tokenizer)
@@ -124,9 +125,8 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
             progress = replace(progress, step=step + 1, consumed=batch.stop)
             values |= {f"learner/{key}": value for key, value in learned.items()}
             values |= {"sync/seconds": sync.seconds, "sync/bytes": sync.bytes, "policy_version": step + 1}
-            values |= wall_shares(
-                config, time.perf_counter() - started, dispatch.busy.take(), learned.get("seconds", 0.0), sync
-            )
+            wall, mark = time.perf_counter() - mark, time.perf_counter()
+            values |= wall_shares(config, wall, dispatch.busy.take(), learned.get("seconds", 0.0), sync)
             values["restarts"] = sum(actors.restarts.values())
             run.log("folm", step + 1, values, line(step + 1, rl.steps, values))
             gauges.set(values)
@@ -177,7 +177,6 @@ def validate(
     stale = {c.policy_version for group in groups for c in group.completions} - {step}
     if stale:
         raise RuntimeError(f"answers of policy versions {sorted(stale)} reached the validation of version {step}")
-    dispatch.busy.take()  # no part of a training step
     scored = join_scored([group.scored for group in groups])
     signs = vital_signs(scored)
     start = progress.start or signs
