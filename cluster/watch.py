@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import ray
 
 from cluster.devices import role_environment
-from cluster.launch import ActorsLost, gather, launch_group
+from cluster.launch import LOST, ActorsLost, gather, launch_group
 from cluster.learner import PolicyLearner
 from cluster.roles import Placement
 from cluster.rollout_actor import RolloutWorker
@@ -24,6 +24,7 @@ from r4t.config import Config
 
 T = TypeVar("T")
 LEARNERS = "learner ranks"
+PROMPT = 5.0  # seconds: a dead actor fails a call at once, a busy one just does not answer yet
 
 
 class Actors:
@@ -77,12 +78,23 @@ class Actors:
             try:
                 return work()
             except ActorsLost as lost:
-                if lost.who != LEARNERS:
+                if not lost.who.startswith(LEARNERS):
                     raise
                 self._count("learner group", str(lost))
                 for learner in self.learners:
                     ray.kill(learner)
                 self.learners[:] = self._start_learners()
+                self._replace_dead_rollouts()
+
+    def _replace_dead_rollouts(self) -> None:
+        """A worker may have died with the learners that were sending it weights; `work` publishes to all anew."""
+        for index, call in enumerate([worker.__ray_ready__.remote() for worker in self.rollouts]):
+            if ray.wait([call], timeout=PROMPT)[0]:
+                try:
+                    ray.get(call)
+                except LOST as error:
+                    self._count(f"rollout worker {index}", f"died ({type(error).__name__})")
+                    self.rollouts[index] = self._start_rollout(index)
 
     def _count(self, seat: str, why: str) -> None:
         limit = self.config.cluster.max_restarts

@@ -87,6 +87,18 @@ def test_every_kind_of_actor_is_killed_and_no_group_is_lost_or_doubled(base: Pat
     assert max(values["policy_age/max"] for values in steps_of(folder)) == 1
 
 
+def test_a_run_whose_groups_are_all_uninformative_ends_without_training(base: Path) -> None:
+    folder = fork(base, base.parent / "filtered")
+    finish(start(folder, "rl.staleness=1", "rl.std_tolerance=100", "rl.max_refill=1"), folder)
+    assert_whole(folder)
+    for values in steps_of(folder):
+        assert (values["groups/trained"], values["groups/dropped"], values["groups/refilled"]) == (0, 8, 4)
+        assert "learner/seconds" not in values
+    assert "no informative group among 8" in said(folder)
+    before, after = load_file(folder / "folm" / "warm_start" / "model.safetensors"), tensors(folder)
+    assert all(torch.equal(after[f"model.safetensors:{name}"], value) for name, value in before.items())
+
+
 def test_restarts_are_limited(base: Path) -> None:
     folder = fork(base, base.parent / "limited")
     driver = start(folder, "cluster.max_restarts=0")
