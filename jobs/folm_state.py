@@ -10,6 +10,7 @@ from typing import Any
 from cluster.groups import GroupSource
 from cluster.launch import gather
 from cluster.watch import LEARNERS, Actors
+from jobs.warm_start import VALIDATION
 from r4t.catalog.dataset import Dataset
 from r4t.config import Config
 from r4t.errors import UserError
@@ -26,7 +27,7 @@ class Progress:
     consumed: int = 0
     """Draws of the query stream that finished steps used, trained or filtered: the next batch begins here."""
     best: dict[str, float] = field(default_factory=dict)
-    """`reward` and `step` of the best validation before this boundary's."""
+    """`reward` and `step` of the policy in `folm/policy`."""
     start: dict[str, float] = field(default_factory=dict)
     """Vital signs of the warm-started policy."""
 
@@ -43,7 +44,6 @@ def checkpoint(config: Config, actors: Actors, folder: Path, progress: Progress,
         "consumed": progress.consumed,
         "last_consumed": source.query_id(progress.consumed - 1) if progress.consumed else None,
         "in_flight": source.in_flight,
-        "best": progress.best,
         "start": progress.start,
     }
     with atomic_folder(root / f"step-{progress.step:06d}") as temporary:
@@ -57,15 +57,20 @@ def checkpoint(config: Config, actors: Actors, folder: Path, progress: Progress,
 
 
 def resume(config: Config, dataset: Dataset, actors: Actors, folder: Path) -> Progress:
-    """Restores the newest checkpoint, if any. Raises UserError when its queries are not this dataset's."""
+    """Restores the newest checkpoint, if any. Raises UserError when its queries are not this dataset's.
+
+    The best validation is that of the policy that is kept, which can be newer than the checkpoint.
+    """
+    kept = folder / "policy" / VALIDATION
+    best = read_json(kept) if kept.is_file() else {}
     found = sorted((folder / "checkpoints").glob("step-*"))
     if not found:
-        return Progress()
+        return Progress(best=best)
     newest = found[-1]
     state = read_json(newest / "state.json")
     _check_queries(config, dataset, state, newest)
     gather([learner.load.remote(newest, newest / "model.safetensors") for learner in actors.learners], config, LEARNERS)
-    return Progress(step=state["step"], consumed=state["consumed"], best=state["best"], start=state["start"])
+    return Progress(step=state["step"], consumed=state["consumed"], best=best, start=state["start"])
 
 
 def _check_queries(config: Config, dataset: Dataset, state: dict[str, Any], where: Path) -> None:

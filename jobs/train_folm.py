@@ -191,8 +191,9 @@ def validate(
     )
     if not better:
         return replace(progress, start=start)
-    warm.save_policy(config, actors.learners, folder / "warm_start", folder / "policy")
-    return replace(progress, start=start, best={"reward": values["reward"], "step": float(step)})
+    best = {"reward": values["reward"], "step": float(step)}
+    warm.save_policy(config, actors.learners, folder / "warm_start", folder / "policy", best)
+    return replace(progress, start=start, best=best)
 
 
 def check_mismatch(config: Config, mismatch: float) -> None:

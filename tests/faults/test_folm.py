@@ -14,6 +14,8 @@ from folm_runs import STEPS, actors, assert_whole, finish, fork, said, start, st
 from safetensors.torch import load_file
 from support import assert_all_end, descendants
 
+from r4t.lineage import read_json
+
 pytestmark = pytest.mark.slow
 SEATS = {"RolloutWorker": "rollout worker", "RewardScorer": "scorer", "PolicyLearner": "learner group"}
 
@@ -67,6 +69,8 @@ def test_a_run_that_is_killed_and_terminated_ends_with_the_same_bits(straight: P
     assert [name for name in here if not torch.equal(here[name], there[name])] == []
     for name in ("reward/mean", "learner/mismatch", "nll/engine", "groups/dropped"):
         assert [v[name] for v in steps_of(folder)] == [v[name] for v in steps_of(straight)], name
+    kept, expected = (read_json(run / "folm" / "policy" / "validation.json") for run in (folder, straight))
+    assert kept == expected, "and the same policy is kept"
     early = tensors(straight, 2)
     assert not all(torch.equal(early[name], there[name]) for name in there), "the policy did train"
 
