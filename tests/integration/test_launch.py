@@ -110,7 +110,7 @@ def test_numbers_of_a_step_reach_the_metrics_endpoint() -> None:
     found: list[str] = []
 
     def exported() -> bool:
-        with urllib.request.urlopen(address, timeout=30) as page:  # noqa: S310
+        with urllib.request.urlopen(address, timeout=30) as page:
             found[:] = [line for line in page.read().decode().splitlines() if line.startswith("ray_r4t_value{")]
         return bool(found)
 
