@@ -20,20 +20,25 @@ from r4t.config import Config, parse_config
 pytestmark = pytest.mark.slow
 
 
-class Worker:
-    def __init__(self, broken: bool = False) -> None:
-        if broken:
-            raise ValueError("cannot start")
+def worker_class() -> type:
+    """Made here, not at the top, so that Ray ships it whole: its workers cannot import a test file."""
 
-    def answer(self, value: Any, seconds: float = 0.0) -> Any:
-        time.sleep(seconds)
-        return value
+    class Worker:
+        def __init__(self, broken: bool = False) -> None:
+            if broken:
+                raise ValueError("cannot start")
 
-    def fail(self) -> None:
-        raise ValueError("a bug")
+        def answer(self, value: Any, seconds: float = 0.0) -> Any:
+            time.sleep(seconds)
+            return value
 
-    def die(self) -> None:
-        os._exit(1)
+        def fail(self) -> None:
+            raise ValueError("a bug")
+
+        def die(self) -> None:
+            os._exit(1)
+
+    return Worker
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +49,7 @@ def cluster() -> Iterator[None]:
 
 
 def worker(**arguments: Any) -> Any:
-    return ray.remote(Worker).options(num_cpus=0).remote(**arguments)
+    return ray.remote(worker_class()).options(num_cpus=0).remote(**arguments)
 
 
 def limit(seconds: float) -> Config:
