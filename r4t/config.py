@@ -104,12 +104,24 @@ class WarmStart(Section):
     redundancy: float = 0.5  # penalty on similarity to the rows already chosen
 
 
+class Alarms(Section):
+    """Signs of collapse: the least share of the warm start's value that a policy may show and still be kept."""
+
+    distinct: float = Field(0.9, ge=0, le=1)  # share of distinct items in a set
+    distinct_items: float = Field(0.5, ge=0, le=1)  # different items over all validation sets
+    type_token: float = Field(0.5, ge=0, le=1)  # different words over all words of the sub-queries
+    spread: float = Field(0.6, ge=0, le=1)  # 1 - mean pairwise cosine of a set's sub-query embeddings
+    valid: float = Field(0.9, ge=0, le=1)  # share of answers that parse
+
+
 class RL(Section):
     """Soft-GRPO (paper Eq. 6-8)."""
 
     steps: int = Field(100, ge=0)  # rollout batches
     queries_per_step: int = Field(16, ge=1)
     group_size: int = Field(8, ge=2)
+    staleness: int = Field(0, ge=0)  # policy versions an answer may lag behind; 0: synchronous, 1: one step off
+    max_refill: int = Field(1, ge=0)  # x queries_per_step: groups a step may draw to replace filtered ones
     updates_per_batch: int = Field(4, ge=1)  # optimiser steps on one rollout batch
     lr: float = 4e-4
     final_lr: float | None = Field(None, gt=0)  # reached in a straight line at the last step; None: lr throughout
@@ -121,7 +133,7 @@ class RL(Section):
     beta_policy_old: float = 0.05  # coefficient of KL(policy || old), beta_1 of Eq. 8
     beta_old_policy: float = 0.05  # coefficient of KL(old || policy), beta_2 of Eq. 8
     advantage_eps: float = 1e-6
-    std_tolerance: float = 1e-6  # groups whose rewards spread less are dropped
+    std_tolerance: float = 1e-6  # groups whose rewards spread no more than this are dropped and replaced
     importance_cap: float = 2.0  # truncated importance sampling, learner against rollout engine
     mismatch_limit: float = 0.3  # mean |log-probability| difference of learner and engine that stops the run
     temperature: float = 1.0
@@ -130,6 +142,7 @@ class RL(Section):
     validate_queries: int = Field(64, ge=1)
     checkpoint_every: int = Field(20, ge=1)
     keep_last: int = Field(2, ge=1)
+    alarms: Alarms = Alarms()
 
 
 class Rollout(Section):
@@ -234,6 +247,7 @@ class Cluster(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     placement_timeout: float = 120.0  # seconds
     call_timeout: float = 900.0  # seconds any single remote call may take
+    max_restarts: int = Field(3, ge=0)  # of one rollout worker, one scorer or the learner group, in one start of a run
 
 
 class Config(Section):
