@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,11 @@ class TokenBatch:
             advantages=self.advantages[rows, : longest - 1],
             engine_logprobs=self.engine_logprobs[rows, : longest - 1],
         )
+
+    def filler(self) -> TokenBatch:
+        """The shortest sequence without loss: what a rank runs when its partners have one micro-batch more."""
+        shortest = self.take(np.array([self.lengths.argmin()]))
+        return replace(shortest, mask=np.zeros_like(shortest.mask))
 
 
 def token_batch(
