@@ -21,7 +21,7 @@ import ray
 
 from cluster.devices import role_environment
 from cluster.launch import gather, launch_group
-from cluster.learner import Phase, PolicyLearner, merge_ranks
+from cluster.learner import Phase, PolicyLearner
 from cluster.roles import Placement, place
 from cluster.rollout_actor import start_rollouts
 from cluster.scorer import RewardScorer
@@ -35,6 +35,7 @@ from r4t.lineage import atomic_folder, is_finished, read_json, write_json, write
 from r4t.policy import load_tokenizer
 from r4t.scoring import join_scored
 from r4t.types import Completion, Ints, ScoredBatch
+from r4t.update_stats import merge_ranks
 
 
 @dataclass(slots=True, kw_only=True)
