@@ -28,6 +28,12 @@ class RolloutWorker:
     def load_weights(self, path: Path, version: int) -> None:
         self.engine.load_weights(path, version)
 
+    def transfer_weights(self, step: str, payload: dict[str, Any]) -> None:
+        self.engine.transfer_weights(step, payload)
+
+    def weight_digest(self) -> dict[str, str]:
+        return self.engine.weight_digest()
+
 
 def start_rollouts(config: Config, model_dir: Path, placement: Placement) -> list[Any]:
     """One actor per rollout seat."""
