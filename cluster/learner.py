@@ -17,11 +17,10 @@ from transformers.utils import logging as transformers_logging
 from cluster.checkpoint import load_state, save_state
 from cluster.devices import torch_device, torch_dtype
 from cluster.launch import start_deepspeed
-from cluster.zero import BUCKET_BYTES, deepspeed_config, full_weights, whole_parameters
+from cluster.zero import BUCKET_BYTES, deepspeed_config, full_weights, weight_digests, whole_parameters
 from r4t.batch import TokenBatch
 from r4t.config import Config
-from r4t.digest import tensor_digest
-from r4t.grpo import importance_weights, soft_grpo_loss
+from r4t.grpo import importance_weights, next_token_logprobs, soft_grpo_loss
 from r4t.micro_batches import split_tokens
 from r4t.types import Floats, Ints
 from r4t.update_stats import UpdateStats
@@ -48,6 +47,7 @@ class PolicyLearner:
         self.deepspeed = start_deepspeed(config)
         self.engine: Any = None
         self.sender: Any = None
+        self.sent, self.moved = -1, True  # the version sent last, and whether the weights changed since
 
     def begin(self, model_dir: Path, phase: Phase) -> int:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns the number of parameters."""
@@ -87,6 +87,7 @@ class PolicyLearner:
         `learner.micro_tokens`. Returns this rank's statistics, for `merge_ranks`.
         """
         started = time.perf_counter()
+        self.moved = True
         order = np.random.default_rng([self.config.seed, step, 7]).permutation(len(batch.lengths))
         chunks = np.array_split(order, self.config.rl.updates_per_batch)
         shares = [self._share(batch, chunk) for chunk in chunks]
@@ -115,29 +116,27 @@ class PolicyLearner:
 
     def open_transfer(self, kind: str, rollouts: list[Any]) -> None:
         """*Collective.* Meets the rollout workers for GPU weight transfers (`nccl` or `ipc`)."""
-        from cluster.weights_device import EngineClient, LearnerSource, open_sender
+        from cluster.weights_device import DeviceSender, EngineClient, LearnerSource
 
-        self.source = LearnerSource(self.engine.module, self._stage)
-        self.client = EngineClient(rollouts, self.config.cluster.call_timeout)
-        self.sender = open_sender(kind, self.rank, self.source, self.client)
+        client = EngineClient(rollouts, self.config.cluster.call_timeout)
+        self.sender = DeviceSender(kind, self.rank, LearnerSource(self.engine.module, self._stage), client)
 
     def send_weights(self, version: int) -> int:
-        """*Collective.* Sends the weights to the rollout workers met before. Returns the bytes."""
-        self.client.version = version
-        self.sender.send_weights()
-        return self.source.bytes
+        """*Collective.* Sends the weights to the rollout workers met before. Returns the bytes.
+
+        Raises RuntimeError for a version sent before, once an update has changed the weights.
+        """
+        if version == self.sent and self.moved:
+            raise RuntimeError(
+                f"weights {version} are needed, but the learner has moved on: resume from the checkpoint"
+            )
+        self.sent, self.moved = version, False
+        return self.sender.send(version)
 
     def weight_digest(self) -> dict[str, str]:
         """*Collective.* Hash of every parameter as a rollout engine must hold it; empty on ranks other than 0."""
         dtype = torch_dtype(self.config.rollout.dtype)
-        digests = {
-            name: tensor_digest(parameter.detach().to(dtype))
-            for name, parameter in whole_parameters(self.engine.module, self._stage)
-            if self.rank == 0
-        }
-        if self.rank == 0 and self.engine.module.config.tie_word_embeddings:
-            digests["lm_head.weight"] = digests["model.embed_tokens.weight"]
-        return digests
+        return weight_digests(self.engine.module, self._stage, dtype, keep=self.rank == 0)
 
     def save(self, folder: Path) -> None:
         """*Collective.* Writes this rank's part of a checkpoint, which any number of ranks can load."""
@@ -168,7 +167,7 @@ class PolicyLearner:
             return self._logprobs(part, self.config.rl.temperature)
 
     def _loss(self, part: TokenBatch, old: torch.Tensor, stats: UpdateStats) -> torch.Tensor:
-        """Sum of Eq. 8 over the trained tokens of a micro-batch."""
+        """Eq. 8, summed over the trained tokens of a micro-batch."""
         rl = self.config.rl
         mask, sampled = self._to(part.mask), self._to(part.engine_logprobs)
         parts = soft_grpo_loss(
@@ -185,12 +184,9 @@ class PolicyLearner:
 
     def _logprobs(self, part: TokenBatch, temperature: float) -> torch.Tensor:
         """[S, T-1] log-probability of each next token under the sampling law at `temperature`."""
-        tokens, lengths = self._to(part.tokens), self._to(part.lengths)
-        attention = torch.arange(tokens.shape[1], device=self.device) < lengths.unsqueeze(1)
-        logits = self.engine(input_ids=tokens, attention_mask=attention, use_cache=False).logits[:, :-1].float()
-        if temperature not in (0.0, 1.0):
-            logits = logits / temperature
-        return torch.gather(logits.log_softmax(-1), 2, tokens[:, 1:, None]).squeeze(2)
+        tokens, attention = self._to(part.tokens), self._to(part.attention)
+        logits = self.engine(input_ids=tokens, attention_mask=attention, use_cache=False).logits
+        return next_token_logprobs(logits, tokens, temperature)
 
     def _step(self, loss: torch.Tensor, lr: float, *, boundary: bool) -> None:
         for group in self.engine.optimizer.param_groups:

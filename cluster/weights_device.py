@@ -75,19 +75,29 @@ def rank_offsets(init_info: dict[str, Any], engines: int) -> list[dict[str, int]
     return [{"rank_offset": 1 + i} if "rank_offset" in init_info else {} for i in range(engines)]
 
 
-def open_sender(kind: str, rank: int, source: LearnerSource, client: EngineClient) -> TrainerWeightTransferEngine[Any]:
-    """*Collective.* Meets the rollout workers; `send_weights` of the result is collective too."""
-    if kind == "ipc":
-        return IPCTrainerWeightTransferEngine.trainer_init(
-            IPCTrainerInitInfo(rank=rank, packed=True), client=client, source=source
+class DeviceSender:
+    """*Collective.* Meets the rollout workers; then sends them version after version, `kind` "nccl" or "ipc"."""
+
+    def __init__(self, kind: str, rank: int, source: LearnerSource, client: EngineClient) -> None:
+        self.source, self.client = source, client
+        self.engine: TrainerWeightTransferEngine[Any]
+        if kind == "ipc":
+            ipc = IPCTrainerInitInfo(rank=rank, packed=True)
+            self.engine = IPCTrainerWeightTransferEngine.trainer_init(ipc, client=client, source=source)
+            return
+        nccl = NCCLTrainerInitInfo(
+            rank=rank,
+            master_address=ray.util.get_node_ip_address(),
+            master_port=_free_port(),
+            world_size=1 + len(client.rollouts),
         )
-    info = NCCLTrainerInitInfo(
-        rank=rank,
-        master_address=ray.util.get_node_ip_address(),
-        master_port=_free_port(),
-        world_size=1 + len(client.rollouts),
-    )
-    return NCCLTrainerWeightTransferEngine.trainer_init(info, client=client, source=source)
+        self.engine = NCCLTrainerWeightTransferEngine.trainer_init(nccl, client=client, source=source)
+
+    def send(self, version: int) -> int:
+        """*Collective.* Returns the bytes, when every rollout worker answers with `version`."""
+        self.client.version = version
+        self.engine.send_weights()
+        return self.source.bytes
 
 
 def _free_port() -> int:

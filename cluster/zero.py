@@ -10,6 +10,7 @@ import torch
 
 from cluster.devices import torch_dtype
 from r4t.config import Config
+from r4t.digest import tensor_digest
 
 BUCKET_BYTES = 256 << 20  # of whole parameters that ZeRO-3 holds on every rank at one time
 
@@ -66,6 +67,18 @@ def full_weights(
         for name, parameter in whole_parameters(module, zero_stage, bucket_bytes=bucket_bytes)
         if keep
     }
+
+
+def weight_digests(module: torch.nn.Module, zero_stage: int, dtype: torch.dtype, keep: bool) -> dict[str, str]:
+    """*Collective under ZeRO-3.* Hash of every parameter once cast to `dtype`, a tied head's included."""
+    digests = {
+        name: tensor_digest(parameter.detach().to(dtype))
+        for name, parameter in whole_parameters(module, zero_stage)
+        if keep
+    }
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: digests[first[id(parameter)]] for name, parameter in every if keep}
 
 
 def _buckets(module: torch.nn.Module, limit: int) -> Iterator[list[tuple[str, torch.nn.Parameter]]]:

@@ -25,6 +25,11 @@ class TokenBatch:
     engine_logprobs: Floats
     """[S, T-1] of the rollout engine, 0 outside answers."""
 
+    @property
+    def attention(self) -> Bools:
+        """[S, T] true before the padding."""
+        return np.arange(self.tokens.shape[1]) < self.lengths[:, None]
+
     def take(self, rows: Ints) -> TokenBatch:
         """The sequences at `rows`, cut to their longest."""
         longest = int(self.lengths[rows].max())

@@ -67,8 +67,10 @@ def test_every_engine_holds_each_published_version(
                     "rollouts",
                 )
                 assert {c.policy_version for part in answers for c in part} == {version}
-            channel.replace(rollouts)  # as after a restart: all meet again in a new group
-            channel.publish(3)
+            ray.get(channel.load(rollouts[0]))  # as after a restart: all meet again in a new group
             self_test(config, learners, rollouts, QUERY, 0)
+            gather([rank.update.remote(batch(), 3, 1e-3) for rank in learners], config, "ranks")
+            with pytest.raises(RuntimeError, match="the learner has moved on"):
+                channel.load(rollouts[0])
         placement.release()
     assert not ray.is_initialized()

@@ -103,11 +103,21 @@ def test_the_self_test_passes_on_what_was_published_and_names_what_was_not(
                 self_test(config, ranks.learners, [worker], QUERIES[0], 0)
         ranks("update", batch(), 1, 1e-3)
         channel.publish(2)
+        self_test(config, ranks.learners, [worker], QUERIES[0], 0)
+        newest = channel.current
+        assert newest is not None
+        ray.get(worker.load_weights.remote(spoilt, 1), timeout=60)
+        ray.get(channel.load(worker), timeout=60)
+        self_test(config, ranks.learners, [worker], QUERIES[0], 0)  # as a restarted worker comes to the current version
+        channel.publish(3)
+        channel.wait()
         assert not first.exists(), "a file lives until the next is loaded"
+        channel.publish(4)
+        assert not newest.exists()
         assert channel.current is not None
         assert channel.current.exists()
-        self_test(config, ranks.learners, [worker], QUERIES[0], 0)
-    assert not channel.current.exists()
+        last = channel.current
+    assert not last.parent.exists()
     ray.kill(worker)
 
 
