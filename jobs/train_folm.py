@@ -25,6 +25,7 @@ from cluster.learner import Phase, PolicyLearner
 from cluster.roles import Placement, place
 from cluster.rollout_actor import start_rollouts
 from cluster.scorer import RewardScorer
+from cluster.self_test import self_test
 from cluster.weights import WeightChannel
 from jobs import warm_start as warm
 from jobs.run import Run
@@ -107,6 +108,10 @@ def reinforce(config: Config, run: Run, dataset: Dataset, actors: Actors, folder
     ):
         bar.advance(first)
         channel.publish(first)
+        query = int(dataset.split("train")[0])
+        self_test(
+            config, actors.learners, actors.rollouts, (query, dataset.queries[query].text), tokenizer.pad_token_id
+        )
         if not first:
             best = keep_best(config, run, actors, dataset, folder, 0, {})
         for step in range(first, rl.steps):
