@@ -38,6 +38,12 @@ class RolloutWorker:
         self.engine.load_weights(path, version)
         self._load_seconds += time.perf_counter() - started
 
+    def transfer_weights(self, step: str, payload: dict[str, Any]) -> None:
+        self.engine.transfer_weights(step, payload)
+
+    def weight_digest(self) -> dict[str, str]:
+        return self.engine.weight_digest()
+
 
 def start_rollout(config: Config, model_dir: Path) -> Any:
     """A single worker outside any placement group, for synthesis and evaluation."""

@@ -31,9 +31,10 @@ from transformers import PreTrainedTokenizerBase
 from cluster.dispatch import Dispatch, Draw
 from cluster.gauges import Gauges
 from cluster.groups import Batch, GroupSource
-from cluster.launch import gather
-from cluster.learner import Phase, merge_ranks
+from cluster.launch import ActorsLost, gather
+from cluster.learner import Phase
 from cluster.roles import Placement, place
+from cluster.self_test import ENGINES, self_test
 from cluster.watch import LEARNERS, Actors
 from cluster.weights import WeightChannel
 from jobs import warm_start as warm
@@ -48,6 +49,7 @@ from r4t.config import RL, Config
 from r4t.lineage import is_finished, write_manifest
 from r4t.policy import load_tokenizer
 from r4t.scoring import join_scored
+from r4t.update_stats import merge_ranks
 
 
 def main(config: Config, run: Run) -> None:
@@ -111,6 +113,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
         dispatch = Dispatch(config, actors, channel)
         groups = GroupSource(config, dataset, dispatch, step=progress.step, consumed=progress.consumed)
         channel.publish(progress.step)
+        prove_engines(config, run, actors, channel, dataset, tokenizer)
         mark = time.perf_counter()
         groups.fill()
         progress = validate(config, run, actors, dispatch, dataset, folder, progress)
@@ -139,6 +142,27 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
             # After the checkpoint, so that a resumed run does here what this one does, in the same order.
             progress = validate(config, run, actors, dispatch, dataset, folder, progress)
     return progress.best
+
+
+def prove_engines(
+    config: Config, run: Run, actors: Actors, channel: WeightChannel, dataset: Dataset, tok: PreTrainedTokenizerBase
+) -> None:
+    """Before anything is trained: every engine holds and computes what the learners do. One that dies is replaced."""
+    row = int(dataset.split("train")[0])
+    query = (row, dataset.queries[row].text)
+    while True:
+        try:
+            gap = self_test(config, actors.learners, actors.rollouts, query, tok.pad_token_id)
+        except ActorsLost as lost:
+            if lost.who != ENGINES:
+                raise
+            for index in lost.missing:
+                actors.restart_rollout(index, channel, str(lost))
+        else:
+            run.say(
+                f"folm: every rollout engine equals the learner bit for bit (log-probabilities within {gap:.1g} nats)"
+            )
+            return
 
 
 def learn(

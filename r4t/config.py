@@ -152,13 +152,15 @@ class Rollout(Section):
     kv_cache_gib: float = Field(0.5, gt=0)
     threads: int | None = Field(None, ge=1)  # of one engine on CPU; None: every core
     cpus: float = Field(1, gt=0)
+    colocate: bool = False  # on cuda: worker i shares the GPU of learner rank i, and its memory
 
 
 class Learner(Section):
     ranks: int = Field(2, ge=1)
     zero_stage: Literal[0, 1, 2, 3] = 2
     dtype: Literal["float32", "bfloat16"] = "float32"
-    micro_batch: int = Field(32, ge=1)  # sequences per rank and forward pass
+    micro_tokens: int = Field(4096, ge=1)  # padded tokens per rank and forward pass
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
     cpus: float = Field(0.25, gt=0)
 
 
@@ -273,10 +275,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         sequences = self.rl.queries_per_step * self.rl.group_size
-        if sequences % (self.rl.updates_per_batch * self.learner.ranks):
+        if sequences % self.rl.updates_per_batch or sequences < self.rl.updates_per_batch * self.learner.ranks:
             raise ValueError(
-                f"rl.queries_per_step x rl.group_size = {sequences} sequences do not divide into rl.updates_per_batch"
-                f" x learner.ranks = {self.rl.updates_per_batch} x {self.learner.ranks} equal parts: change one of them"
+                f"rl.queries_per_step x rl.group_size = {sequences} sequences do not divide into rl.updates_per_batch ="
+                f" {self.rl.updates_per_batch} equal parts of one or more for each of learner.ranks ="
+                f" {self.learner.ranks}: change one of them"
+            )
+        if self.rollout.colocate and self.rollout.workers != self.learner.ranks:
+            raise ValueError(
+                f"rollout.colocate pairs each of {self.rollout.workers} rollout.workers with one of"
+                f" {self.learner.ranks} learner.ranks on a GPU: make them equal"
             )
         if self.objective.kind == "coverage" and self.task != "wscr":
             raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")
