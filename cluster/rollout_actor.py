@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from cluster.devices import gpus, role_environment
+from cluster.roles import Placement
 from r4t.config import Config
 from r4t.types import Completion, Sampled
 
@@ -43,6 +44,12 @@ class RolloutWorker:
 
     def weight_digest(self) -> dict[str, str]:
         return self.engine.weight_digest()
+
+
+def seat_rollout(config: Config, model_dir: Path, placement: Placement, index: int) -> Any:
+    """The worker on one of the placement's rollout seats."""
+    seat, env = placement.of("rollout")[index], role_environment("rollout", config)
+    return ray.remote(RolloutWorker).options(**placement.options(seat, env)).remote(model_dir, config)
 
 
 def start_rollout(config: Config, model_dir: Path) -> Any:

@@ -17,7 +17,7 @@ from cluster.devices import role_environment
 from cluster.launch import LOST, ActorsLost, gather, launch_group
 from cluster.learner import PolicyLearner
 from cluster.roles import Placement
-from cluster.rollout_actor import RolloutWorker
+from cluster.rollout_actor import seat_rollout
 from cluster.scorer import RewardScorer
 from cluster.weights import WeightChannel
 from r4t.config import Config
@@ -107,10 +107,7 @@ class Actors:
         return launch_group(PolicyLearner, self.config, ranks=self.config.learner.ranks, placement=self.placement)
 
     def _start_rollout(self, index: int) -> Any:
-        seat, env = self.placement.of("rollout")[index], role_environment("rollout", self.config)
-        return (
-            ray.remote(RolloutWorker).options(**self.placement.options(seat, env)).remote(self.model_dir, self.config)
-        )
+        return seat_rollout(self.config, self.model_dir, self.placement, index)
 
     def _start_scorer(self, index: int) -> Any:
         seat, env = self.placement.of("scorer")[index], role_environment("scorer", self.config)

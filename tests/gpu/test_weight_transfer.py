@@ -12,7 +12,7 @@ import torch
 from cluster.launch import gather, launch_group
 from cluster.learner import PolicyLearner
 from cluster.roles import place
-from cluster.rollout_actor import start_rollouts
+from cluster.rollout_actor import seat_rollout
 from cluster.self_test import self_test
 from cluster.session import session
 from cluster.weights import WeightChannel
@@ -52,7 +52,7 @@ def test_every_engine_holds_each_published_version(
         pytest.skip(f"needs {needed} CUDA devices, this machine has {torch.cuda.device_count()}")
     with session(config, "local"):
         placement = place(config)
-        rollouts = start_rollouts(config, model_dir, placement)
+        rollouts = [seat_rollout(config, model_dir, placement, i) for i in range(workers)]
         learners = launch_group(PolicyLearner, config, ranks=config.learner.ranks, placement=placement)
         gather([rank.begin.remote(model_dir, PHASE) for rank in learners], config, "ranks")
         with WeightChannel(config, learners, rollouts, tmp_path) as channel:
