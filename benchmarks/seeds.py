@@ -61,11 +61,11 @@ def load(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One entry per method and metric, then one per check."""
+    """One entry per method and metric of the first run, then one per check; a run without them leaves them out."""
     results: list[dict[str, Any]] = []
     for method, cells in runs[0]["methods"].items():
         for metric in dict(_metrics(cells)):
-            values = [dict(_metrics(run["methods"][method])).get(metric) for run in runs]
+            values = [dict(_metrics(run["methods"].get(method, {}))).get(metric) for run in runs]
             known = [value for value in values if value is not None]
             results.append(
                 {"method": method, "metric": metric, "mean": statistics.fmean(known), "runs": known}

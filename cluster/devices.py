@@ -40,8 +40,22 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
 
 
 def gpus(role: Role, config: Config) -> float:
-    """GPUs one actor of `role` holds."""
-    return 1.0 if config.cluster.device == "cuda" and role != "scorer" else 0.0
+    """GPUs one actor of `role` holds; colocated, a learner rank and a rollout worker share one."""
+    if config.cluster.device == "cpu" or role == "scorer":
+        return 0.0
+    return 0.5 if shares_gpus(config) else 1.0
+
+
+def shares_gpus(config: Config) -> bool:
+    """Whether each learner rank has a rollout worker on its GPU."""
+    return config.cluster.device == "cuda" and config.rollout.colocate
+
+
+def weight_transport(config: Config) -> Literal["file", "nccl", "ipc"]:
+    """How weights travel from the learners to the rollout workers."""
+    if config.cluster.device == "cpu":
+        return "file"
+    return "ipc" if shares_gpus(config) else "nccl"
 
 
 def torch_device(config: Config) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ import ray
 from cluster.devices import collective_backend, role_environment
 from cluster.roles import Placement, Seat
 from r4t.config import Config
+
+GRACE = 10.0  # seconds in which a dead rank must show after its neighbours failed
+LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.ActorPlacementGroupRemoved)
 
 
 @ray.remote(num_cpus=0)
@@ -49,13 +53,49 @@ def launch_group(
     return actors
 
 
+class ActorsLost(RuntimeError):
+    """Actors that died, or that did not answer in time: what `cluster.watch` starts again."""
+
+    def __init__(self, who: str, missing: Sequence[int], total: int, why: str, argument: bool = False) -> None:
+        super().__init__(f"{who} {list(missing)} of {total} {why}")
+        self.who, self.missing, self.why = who, tuple(missing), why
+        self.argument = argument
+        """The actor lives; the result of another actor, which it was given, is lost."""
+
+
 def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
-    """Results of remote calls, or a TimeoutError that names how many of `who` did not answer in time."""
-    _, missing = ray.wait(list(calls), num_returns=len(calls), timeout=config.cluster.call_timeout)
-    if missing:
-        late, limit = [i for i, call in enumerate(calls) if call in missing], config.cluster.call_timeout
-        raise TimeoutError(f"{who} {late} of {len(calls)} did not answer within {limit:g} s (cluster.call_timeout)")
-    return ray.get(list(calls))
+    """Results of remote calls to the actors called `who`, one call each, in their order.
+
+    Raises ActorsLost, with the indices of the calls, as soon as one actor is dead, or when some have not answered
+    within `cluster.call_timeout`. What an actor itself raised is raised here once the others had a moment: the ranks
+    beside a dead one fail too, with an error that does not name it.
+    """
+    limit = config.cluster.call_timeout
+    deadline = time.monotonic() + limit
+    results: dict[Any, Any] = {}
+    failure: Exception | None = None
+    waiting = list(calls)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            break
+        try:
+            results[ready[0]] = ray.get(ready[0])
+        except LOST as error:
+            if getattr(error, "actor_init_failed", False):
+                raise  # its constructor raised: a mistake or a bug, which a restart would only repeat
+            argument = isinstance(error, ray.exceptions.RayTaskError)
+            why = "lost its input" if argument else f"died ({type(error).__name__})"
+            raise ActorsLost(who, [calls.index(ready[0])], len(calls), why, argument) from error
+        except Exception as error:
+            failure = failure or error
+            deadline = min(deadline, time.monotonic() + GRACE)
+    if failure is not None:
+        raise failure
+    if waiting:
+        late = [i for i, call in enumerate(calls) if call not in results]
+        raise ActorsLost(who, late, len(calls), f"did not answer within {limit:g} s (cluster.call_timeout)")
+    return [results[call] for call in calls]
 
 
 def start_deepspeed(config: Config) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
-from cluster.checkpoint import full_weights, gathered, load_rank, save_rank
+from cluster.checkpoint import load_state, save_state
 from cluster.devices import torch_device, torch_dtype
 from cluster.launch import start_deepspeed
+from cluster.zero import BUCKET_BYTES, deepspeed_config, full_weights, weight_digests, whole_parameters
 from r4t.batch import TokenBatch
 from r4t.config import Config
-from r4t.grpo import importance_weights, soft_grpo_loss
-from r4t.types import Ints
+from r4t.grpo import importance_weights, next_token_logprobs, soft_grpo_loss
+from r4t.micro_batches import split_tokens
+from r4t.types import Floats, Ints
+from r4t.update_stats import UpdateStats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +46,14 @@ class PolicyLearner:
         self.device = torch_device(config)
         self.deepspeed = start_deepspeed(config)
         self.engine: Any = None
+        self.sender: Any = None
+        self.sent, self.moved = -1, True  # the version sent last, and whether the weights changed since
 
     def begin(self, model_dir: Path, phase: Phase) -> int:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns the number of parameters."""
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
+        if self.config.learner.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         parameters = sum(p.numel() for p in model.parameters())
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay
@@ -59,115 +66,127 @@ class PolicyLearner:
     def supervise(self, corpus: TokenBatch, start: int, stop: int, lrs: list[float]) -> float:
         """*Collective.* Warm-start steps `start ... stop`: cross-entropy of the answers. Returns the mean loss."""
         self.engine.train()
-        batch = self.config.warm_start.batch
         losses = []
         for step, lr in zip(range(start, stop), lrs, strict=True):
             rng = np.random.default_rng([self.config.seed, step])
-            chosen = rng.integers(0, len(corpus.lengths), size=batch)
-            tokens = int(corpus.mask[chosen].sum())
-            part = corpus.take(chosen[self.rank :: self.world])
-            logprobs = self._logprobs(part, temperature=1.0)
-            mask = torch.from_numpy(part.mask).to(self.device)
-            loss = -(logprobs * mask).sum() * (self.world / tokens)
-            self._step(loss, lr, boundary=True)
-            losses.append(float(loss.detach()))
+            chosen = rng.integers(0, len(corpus.lengths), size=self.config.warm_start.batch)
+            scale = self.world / int(corpus.mask[chosen].sum())
+            parts = self._share(corpus, chosen)
+            total = 0.0
+            for i, part in enumerate(parts):
+                loss = -(self._logprobs(part, temperature=1.0) * self._to(part.mask)).sum() * scale
+                self._step(loss, lr, boundary=i == len(parts) - 1)
+                total += float(loss.detach())
+            losses.append(total)
         return float(np.mean(losses))
 
-    def update(self, batch: TokenBatch, step: int, lr: float) -> dict[str, float]:
+    def update(self, batch: TokenBatch, step: int, lr: float) -> UpdateStats:
         """*Collective.* Recomputes the old log-probabilities, then takes `updates_per_batch` optimiser steps (Eq. 8).
 
-        Returns sums over this rank's tokens (`sum/...`), maxima (`max/...`) and counts, for the driver to merge.
+        The loss is averaged over the tokens of all ranks, so the gradient depends neither on their number nor on
+        `learner.micro_tokens`. Returns this rank's statistics, for `merge_ranks`.
         """
         started = time.perf_counter()
-        rl = self.config.rl
+        self.moved = True
         order = np.random.default_rng([self.config.seed, step, 7]).permutation(len(batch.lengths))
-        chunks = order.reshape(rl.updates_per_batch, self.world, -1)  # [updates, ranks, sequences]
-        old = [[self._old(batch, rows) for rows in self._micro(chunk[self.rank])] for chunk in chunks]
-        totals: dict[str, float] = {}
+        chunks = np.array_split(order, self.config.rl.updates_per_batch)
+        shares = [self._share(batch, chunk) for chunk in chunks]
+        before = [[self._old(part) for part in share] for share in shares]
+        stats = UpdateStats()
         self.engine.train()
-        for chunk, micro_old in zip(chunks, old, strict=True):
-            tokens = max(
-                int(batch.mask[chunk.ravel()].sum()), 1
-            )  # of all ranks: the same gradient on any number of them
-            pieces = self._micro(chunk[self.rank])
-            for i, (rows, before) in enumerate(zip(pieces, micro_old, strict=True)):
-                loss, sums = self._loss(batch.take(rows), before)
-                self._step(loss * (self.world / tokens), lr, boundary=i == len(pieces) - 1)
-                _merge(totals, sums)
+        for chunk, share, old in zip(chunks, shares, before, strict=True):
+            scale = self.world / max(int(batch.mask[chunk].sum()), 1)
+            for i, (part, part_old) in enumerate(zip(share, old, strict=True)):
+                self._step(self._loss(part, part_old, stats) * scale, lr, boundary=i == len(share) - 1)
             norm = self.engine.get_global_grad_norm()
             if norm is not None:
-                _merge(totals, {"max/grad_norm": float(norm)})
-        totals["seconds"] = time.perf_counter() - started
-        return totals
+                stats.add_peaks(grad_norm=float(norm))
+        stats.seconds = time.perf_counter() - started
+        return stats
 
-    def export(self, path: Path) -> None:
+    def logprobs(self, batch: TokenBatch) -> Floats:
+        """*Collective.* [S, T-1] see `_logprobs`, at `rl.temperature`."""
+        return self._old(batch).cpu().numpy()
+
+    def export(self, path: Path, bucket_bytes: int = BUCKET_BYTES) -> None:
         """*Collective.* Rank 0 writes the whole weights to `path` (safetensors, Hugging Face naming)."""
-        weights = full_weights(self.engine.module, self.config.learner.zero_stage, keep=self.rank == 0)
+        weights = full_weights(self.engine.module, self._stage, keep=self.rank == 0, bucket_bytes=bucket_bytes)
         if self.rank == 0:
             save_file(weights, path, metadata={"format": "pt"})
 
+    def open_transfer(self, kind: str, rollouts: list[Any]) -> None:
+        """*Collective.* Meets the rollout workers for GPU weight transfers (`nccl` or `ipc`)."""
+        from cluster.weights_device import DeviceSender, EngineClient, LearnerSource
+
+        client = EngineClient(rollouts, self.config.cluster.call_timeout)
+        self.sender = DeviceSender(kind, self.rank, LearnerSource(self.engine.module, self._stage), client)
+
+    def send_weights(self, version: int) -> int:
+        """*Collective.* Sends the weights to the rollout workers met before. Returns the bytes.
+
+        Raises RuntimeError for a version sent before, once an update has changed the weights.
+        """
+        if version == self.sent and self.moved:
+            raise RuntimeError(
+                f"weights {version} are needed, but the learner has moved on: resume from the checkpoint"
+            )
+        self.sent, self.moved = version, False
+        return self.sender.send(version)
+
+    def weight_digest(self) -> dict[str, str]:
+        """*Collective.* Hash of every parameter as a rollout engine must hold it; empty on ranks other than 0."""
+        dtype = torch_dtype(self.config.rollout.dtype)
+        return weight_digests(self.engine.module, self._stage, dtype, keep=self.rank == 0)
+
     def save(self, folder: Path) -> None:
-        """*Collective.* Writes this rank's part of a checkpoint."""
-        save_rank(folder, self.rank, self.engine.optimizer)
+        """*Collective.* Writes this rank's part of a checkpoint, which any number of ranks can load."""
+        save_state(folder, self.engine.module, self.engine.optimizer, zero_stage=self._stage, rank=self.rank)
 
     def load(self, folder: Path, weights: Path) -> None:
         """*Collective.* Restores a checkpoint: the module from `weights`, master weights and moments from `folder`."""
-        stage = self.config.learner.zero_stage
         saved = load_file(weights)
-        with gathered(self.engine.module, stage, modifier_rank=0), torch.no_grad():
-            for name, parameter in self.engine.module.named_parameters():
-                if stage < 3 or self.rank == 0:
+        with torch.no_grad():
+            for name, parameter in whole_parameters(self.engine.module, self._stage, modifier_rank=0):
+                if self._stage < 3 or self.rank == 0:
                     parameter.data.copy_(saved[name])
-        load_rank(folder, self.rank, self.engine.optimizer)
+        load_state(folder, self.engine.module, self.engine.optimizer, zero_stage=self._stage, rank=self.rank)
 
-    def _micro(self, rows: Ints) -> list[Ints]:
-        return np.array_split(rows, math.ceil(len(rows) / self.config.learner.micro_batch))
+    @property
+    def _stage(self) -> int:
+        return self.config.learner.zero_stage
 
-    def _old(self, batch: TokenBatch, rows: Ints) -> torch.Tensor:
+    def _share(self, batch: TokenBatch, rows: Ints) -> Sequence[TokenBatch]:
+        """This rank's micro-batches of the sequences `rows`."""
+        cap = self.config.learner.micro_tokens
+        mine = split_tokens(rows, batch.lengths, ranks=self.world, cap=cap)[self.rank]
+        return [batch.take(piece) if len(piece) else batch.filler() for piece in mine]
+
+    def _old(self, part: TokenBatch) -> torch.Tensor:
         self.engine.eval()
         with torch.no_grad():
-            return self._logprobs(batch.take(rows), self.config.rl.temperature)
+            return self._logprobs(part, self.config.rl.temperature)
 
-    def _loss(self, part: TokenBatch, old: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    def _loss(self, part: TokenBatch, old: torch.Tensor, stats: UpdateStats) -> torch.Tensor:
+        """Eq. 8, summed over the trained tokens of a micro-batch."""
         rl = self.config.rl
-        mask = torch.from_numpy(part.mask).to(self.device)
-        engine_logprobs = torch.from_numpy(part.engine_logprobs).to(self.device)
+        mask, sampled = self._to(part.mask), self._to(part.engine_logprobs)
         parts = soft_grpo_loss(
             self._logprobs(part, rl.temperature),
             old,
-            torch.from_numpy(part.advantages).to(self.device),
+            self._to(part.advantages),
             clip=rl.clip,
             beta_policy_old=rl.beta_policy_old,
             beta_old_policy=rl.beta_old_policy,
-            importance=importance_weights(old, engine_logprobs, rl.importance_cap),
+            importance=importance_weights(old, sampled, rl.importance_cap),
         )
-        zero = torch.zeros(1, device=self.device)
-        mismatch = torch.where(mask, (old - engine_logprobs).abs(), zero)
-        ratio = torch.where(mask, parts.ratio.detach(), zero + 1.0)
-        sums = {
-            "sum/tokens": float(mask.sum()),
-            "sum/policy_loss": float((parts.policy.detach() * mask).sum()),
-            "sum/kl_policy_old": float((parts.kl_policy_old.detach() * mask).sum()),
-            "sum/kl_old_policy": float(((old + parts.kl_old_policy.detach()) * mask).sum()),
-            "sum/nll": float((-old * mask).sum()),
-            "sum/clipped": float((parts.clipped * mask).sum()),
-            "sum/ratio": float((ratio * mask).sum()),
-            "max/ratio": float(ratio.max()),
-            "max/mismatch": float(mismatch.max()),
-            "sum/mismatch": float(mismatch.sum()),
-        }
-        return (parts.total * mask).sum(), sums
+        stats.observe(parts, old, sampled, mask, cap=rl.importance_cap)
+        return (parts.total * mask).sum()
 
     def _logprobs(self, part: TokenBatch, temperature: float) -> torch.Tensor:
         """[S, T-1] log-probability of each next token under the sampling law at `temperature`."""
-        tokens = torch.from_numpy(part.tokens).to(self.device)
-        attention = torch.arange(tokens.shape[1], device=self.device) < torch.from_numpy(part.lengths).to(
-            self.device
-        ).unsqueeze(1)
-        logits = self.engine(input_ids=tokens, attention_mask=attention, use_cache=False).logits[:, :-1].float()
-        if temperature not in (0.0, 1.0):
-            logits = logits / temperature
-        return torch.gather(logits.log_softmax(-1), 2, tokens[:, 1:, None]).squeeze(2)
+        tokens, attention = self._to(part.tokens), self._to(part.attention)
+        logits = self.engine(input_ids=tokens, attention_mask=attention, use_cache=False).logits
+        return next_token_logprobs(logits, tokens, temperature)
 
     def _step(self, loss: torch.Tensor, lr: float, *, boundary: bool) -> None:
         for group in self.engine.optimizer.param_groups:
@@ -176,34 +195,5 @@ class PolicyLearner:
         self.engine.backward(loss)
         self.engine.step()
 
-
-def deepspeed_config(config: Config, grad_clip: float) -> dict[str, Any]:
-    """DeepSpeed's own configuration. Micro-batches are ours, so accumulation stays 1 and scales nothing."""
-    learner = config.learner
-    return {
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": grad_clip,
-        "zero_optimization": {"stage": learner.zero_stage},
-        "zero_allow_untested_optimizer": True,
-        "bf16": {"enabled": torch_dtype(learner.dtype) is torch.bfloat16},
-        "steps_per_print": 10**9,
-    }
-
-
-def merge_ranks(results: list[dict[str, float]]) -> dict[str, float]:
-    """Averages the `sum/` entries of all ranks over their tokens, keeps the `max/` entries."""
-    totals: dict[str, float] = {}
-    for result in results:
-        _merge(totals, result)
-    tokens = max(totals.pop("sum/tokens"), 1.0)
-    seconds = max(result["seconds"] for result in results)
-    means = {key.removeprefix("sum/"): value / tokens for key, value in totals.items() if key.startswith("sum/")}
-    peaks = {f"{key.removeprefix('max/')}_max": value for key, value in totals.items() if key.startswith("max/")}
-    return means | peaks | {"tokens": tokens, "seconds": seconds}
-
-
-def _merge(totals: dict[str, float], new: dict[str, float]) -> None:
-    for key, value in new.items():
-        old = totals.get(key)
-        totals[key] = value if old is None else (max(old, value) if key.startswith("max/") else old + value)
+    def _to(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)

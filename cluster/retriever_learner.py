@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from cluster.checkpoint import load_rank, save_rank
+from cluster.checkpoint import load_state, save_state
 from cluster.devices import torch_device, torch_dtype
 from cluster.launch import start_deepspeed
 from r4t.catalog.dataset import load_dataset
@@ -109,7 +109,7 @@ class RetrieverLearner:
         folder.mkdir(parents=True, exist_ok=True)
         save_file(self.denoiser.state_dict(), folder / WEIGHTS)
         save_file(self.ema.state_dict(), folder / AVERAGES)
-        save_rank(folder, 0, self.engine.optimizer)
+        save_state(folder, self.engine.module, self.engine.optimizer, zero_stage=0, rank=0)
         write_json(folder / PROGRESS, {"step": step, "ema_updates": self.ema.updates})
 
     def load(self, folder: Path) -> int:
@@ -117,7 +117,7 @@ class RetrieverLearner:
         progress = read_json(folder / PROGRESS)
         self.denoiser.load_state_dict(load_file(folder / WEIGHTS, device=str(self.device)))
         self.ema.load_state_dict(load_file(folder / AVERAGES, device=str(self.device)), progress["ema_updates"])
-        load_rank(folder, 0, self.engine.optimizer)
+        load_state(folder, self.engine.module, self.engine.optimizer, zero_stage=0, rank=0)
         return int(progress["step"])
 
     def export(self, folder: Path) -> None:

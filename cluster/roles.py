@@ -9,7 +9,7 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.devices import Role, gpus
+from cluster.devices import Role, gpus, shares_gpus
 from r4t.config import Config
 from r4t.errors import UserError
 
@@ -52,14 +52,26 @@ class Placement:
 
 
 def seats(config: Config) -> tuple[Seat, ...]:
-    """Every actor of the reinforcement-learning stage, one bundle each."""
+    """Every actor of the reinforcement-learning stage, one bundle each; colocated, learner i joins rollout worker i."""
     plan: list[tuple[Role, int, float]] = [
         ("rollout", config.rollout.workers, config.rollout.cpus),
         ("learner", config.learner.ranks, config.learner.cpus),
         ("scorer", config.scorer.workers, config.scorer.cpus),
     ]
     roles = [(role, cpus) for role, count, cpus in plan for _ in range(count)]
-    return tuple(Seat(role=r, bundle=i, cpus=c, gpus=gpus(r, config)) for i, (r, c) in enumerate(roles))
+    shared = config.rollout.workers if shares_gpus(config) else 0
+    return tuple(
+        Seat(role=r, bundle=i if i < shared else i - shared, cpus=c, gpus=gpus(r, config))
+        for i, (r, c) in enumerate(roles)
+    )
+
+
+def bundles(wanted: tuple[Seat, ...]) -> list[dict[str, float]]:
+    """Resources of every bundle: the sum of its seats."""
+    by_index: dict[int, list[Seat]] = {}
+    for seat in wanted:
+        by_index.setdefault(seat.bundle, []).append(seat)
+    return [_total(tuple(by_index[i])) for i in sorted(by_index)]
 
 
 def place(config: Config) -> Placement:
@@ -74,7 +86,7 @@ def place(config: Config) -> Placement:
                 f"the run needs {amount:g} {resource}s ({_explain(config, resource)}), the cluster has {have:g}:"
                 f" lower rollout.workers, learner.ranks or their cpus, or add nodes"
             )
-    group = placement_group([seat.resources for seat in wanted], strategy="PACK")
+    group = placement_group(bundles(wanted), strategy="PACK")
     if not group.wait(config.cluster.placement_timeout):
         remove_placement_group(group)
         raise UserError(

@@ -1,44 +1,23 @@
-"""The rollout worker: a vLLM engine that samples groups of answers under a known version of the policy."""
+"""The rollout engine: vLLM, sampling groups of answers under a known version of the policy."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
 from vllm import LLM, CompletionOutput, SamplingParams, TokensPrompt
+from vllm.config.weight_transfer import WeightTransferConfig
 
+from cluster.devices import weight_transport
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt
 from r4t.policy import encode_prompt, load_tokenizer
 from r4t.types import Completion
-
-
-class WeightReceiver:
-    """Mixed into vLLM's own worker: replaces the weights through vLLM's reload path (a bare load breaks on CPU)."""
-
-    def receive_weights(self, path: str) -> int:
-        tensors = load_file(path)
-
-        def named() -> Iterator[tuple[str, torch.Tensor]]:
-            yield from tensors.items()
-
-        self.model_runner.reload_weights(weights_iterator=named())  # type: ignore[attr-defined]
-        self._retie()
-        return len(tensors)
-
-    def _retie(self) -> None:
-        """A tied output head keeps a packed copy of the old embeddings through a reload: tie and pack it again."""
-        runner = self.model_runner  # type: ignore[attr-defined]
-        model = runner.get_model()
-        head = getattr(model, "lm_head", None)
-        if head is not None and runner.model_config.hf_config.tie_word_embeddings:
-            head.tie_weights(model.model.embed_tokens)
-            head.quant_method.process_weights_after_loading(head)
 
 
 class RolloutEngine:
@@ -49,6 +28,7 @@ class RolloutEngine:
         self.config = config
         self.version = version
         self.tokenizer = load_tokenizer(model_dir)
+        transport = weight_transport(config)
         self.llm = LLM(
             str(model_dir),
             dtype=config.rollout.dtype,
@@ -60,12 +40,14 @@ class RolloutEngine:
             logprobs_mode="processed_logprobs",  # of the sampling law, temperature included
             skip_tokenizer_init=True,
             generation_config="vllm",
-            worker_extension_cls="cluster.rollout.WeightReceiver",
+            worker_extension_cls="cluster.weight_receiver.WeightReceiver",
+            weight_transfer_config=None if transport == "file" else WeightTransferConfig(backend=transport),
             seed=config.seed,
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
         self._prompts: dict[str, tuple[int, ...]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of the parameters that arrived last
 
     def generate(
         self,
@@ -116,8 +98,34 @@ class RolloutEngine:
     def load_weights(self, path: Path, version: int) -> None:
         """Replaces the weights by those of a safetensors file in Hugging Face naming; answers then carry `version`."""
         self.llm.collective_rpc("receive_weights", args=(str(path),))
+        with safe_open(path, framework="pt") as file:
+            self._shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         self.llm.reset_prefix_cache()
         self.version = version
+
+    def transfer_weights(self, step: str, payload: dict[str, Any]) -> None:
+        """One step of a GPU weight transfer: `init`, then `start`, `update` and `finish` of every version."""
+        if step == "init":
+            self.llm.init_weight_transfer_engine({"init_info": payload})
+        elif step == "start":
+            self.llm.start_weight_update()
+        elif step == "update":
+            self._shapes |= {
+                name: tuple(shape) for name, shape in zip(payload["names"], payload["shapes"], strict=True)
+            }
+            self.llm.update_weights({"update_info": payload})
+        else:
+            self.llm.finish_weight_update(str(payload["version"]))
+            self.llm.collective_rpc("retie")
+            self.llm.reset_prefix_cache()
+            self.version = payload["version"]
+
+    def weight_digest(self) -> dict[str, str]:
+        """Hash of every parameter the engine computes with, in Hugging Face naming. Needs weights to have arrived."""
+        if not self._shapes:
+            raise RuntimeError("no weights have arrived yet: publish a version before asking for its digest")
+        (digests,) = self.llm.collective_rpc("digest_weights", args=(self._shapes,))
+        return digests
 
     def _prompt(self, text: str) -> tuple[int, ...]:
         if text not in self._prompts:

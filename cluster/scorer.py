@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import load_encoder
 from r4t.config import Config
 from r4t.scoring import SetScorer
-from r4t.types import ScoredBatch
+from r4t.types import Sampled, Scored, ScoredBatch
 
 
 class RewardScorer:
@@ -21,3 +22,18 @@ class RewardScorer:
 
     def score(self, query_rows: Sequence[int], texts: Sequence[str]) -> ScoredBatch:
         return self.scorer.score(query_rows, texts)
+
+    def score_share(self, sampled: Sampled, query_rows: Sequence[int], share: int, shares: int) -> Scored:
+        """Scores share number `share` of `shares` of a rollout worker's answers, whose queries are `query_rows`.
+
+        Ray hands the answers over from worker to scorer, so scoring begins without the driver. Shares are consecutive;
+        the last ones may be empty.
+        """
+        started = time.perf_counter()
+        samples = len(sampled.completions) // len(query_rows)
+        size = -(-len(sampled.completions) // shares)
+        answers = range(len(sampled.completions))[share * size : (share + 1) * size]
+        batch = self.scorer.score(
+            [query_rows[i // samples] for i in answers], [sampled.completions[i].text for i in answers]
+        )
+        return Scored(batch=batch, seconds=time.perf_counter() - started)

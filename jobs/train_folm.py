@@ -1,49 +1,55 @@
 """Stage 1: reinforcement learning of the fan-out language model. The loop of R4T; read this file first.
 
-    queries -> rollout workers (vLLM) -- G answers per query --> reward scorers (parse, encode, ONE search, set terms)
-                    ^ weights, version v                                  |
-               learner ranks (DeepSpeed)  <-- token batch <-- group advantages, zero-variance groups without loss
+    query stream -> [slots] -> rollout workers (vLLM) -- G answers per query --> reward scorers
+                       ^            ^ weights, version v                     parse, encode, ONE search, set terms
+                       |            |                                             |
+                  freed when    learner ranks (DeepSpeed)  <-- token batch <-- groups in the stream's order,
+                  published         updates_per_batch steps                    uninformative ones dropped and refilled
 
-Every step consumes `queries_per_step` training queries, produces one policy version and ends with its weights on every
-rollout worker, so each answer is sampled by the policy that is then trained (synchronous, policy age 0).
+One loop serves every `rl.staleness`. A step takes the oldest `queries_per_step` informative groups, trains on them, and
+publishes the next version. With staleness 0 nothing is in flight while the learners train; with 1, the next step's
+groups are: they were submitted before the update began. The slot buffer makes the bound exact (docs/rl.md).
+
+piece              consumes                  produces               blocked by
+GroupSource.fill   the query stream          calls to workers       a free slot
+Dispatch.collect   a chunk's pending calls   scored groups          its rollout worker, then the scorers
+GroupSource.take   scored groups, in order   a batch for one step   the oldest group; refills
+learner.update     a token batch             a policy version       the batch
+channel.publish    the learners' weights     loads on all workers   the export; the loads only queue up
 """
 
 from __future__ import annotations
 
-import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import ray
+from transformers import PreTrainedTokenizerBase
 
-from cluster.devices import role_environment
-from cluster.launch import gather, launch_group
-from cluster.learner import Phase, PolicyLearner, merge_ranks
+from cluster.dispatch import Dispatch, Draw
+from cluster.gauges import Gauges
+from cluster.groups import Batch, GroupSource
+from cluster.launch import ActorsLost, gather
+from cluster.learner import Phase
 from cluster.roles import Placement, place
-from cluster.rollout_actor import start_rollouts
-from cluster.scorer import RewardScorer
+from cluster.self_test import ENGINES, self_test
+from cluster.watch import LEARNERS, Actors
 from cluster.weights import WeightChannel
 from jobs import warm_start as warm
+from jobs.folm_metrics import line, policy_age, summary, wall_shares
+from jobs.folm_state import Progress, checkpoint, resume
 from jobs.run import Run
+from jobs.stopping import Stop, stop_at_boundary
 from r4t.assemble import assemble
 from r4t.catalog.dataset import Dataset, load_dataset
+from r4t.collapse import alarms, vital_signs
 from r4t.config import RL, Config
-from r4t.lineage import atomic_folder, is_finished, read_json, write_json, write_manifest
+from r4t.lineage import is_finished, write_manifest
 from r4t.policy import load_tokenizer
 from r4t.scoring import join_scored
-from r4t.types import Completion, Ints, ScoredBatch
-
-
-@dataclass(slots=True, kw_only=True)
-class Actors:
-    """The running actors of the stage."""
-
-    learners: list[Any]
-    rollouts: list[Any]
-    scorers: list[Any]
+from r4t.update_stats import merge_ranks
 
 
 def main(config: Config, run: Run) -> None:
@@ -60,9 +66,8 @@ def main(config: Config, run: Run) -> None:
     try:
         actors = start_actors(config, run, placement, base)
         if not (folder / "warm_start" / "config.json").is_file():
-            warm.warm_start(
-                config, run, actors.learners, warm.corpus(config, dataset, lessons, base), base, folder / "warm_start"
-            )
+            corpus = warm.corpus(config, dataset, lessons, base)
+            actors.surviving(lambda: warm.warm_start(config, run, actors.learners, corpus, base, folder / "warm_start"))
         best = reinforce(config, run, dataset, actors, folder)
     finally:
         placement.release()
@@ -80,62 +85,105 @@ def main(config: Config, run: Run) -> None:
 
 def start_actors(config: Config, run: Run, placement: Placement, base: Path) -> Actors:
     """Starts every actor on its seat; they load in parallel while the warm start already trains."""
-    scorers = [
-        ray.remote(RewardScorer)
-        .options(**placement.options(seat, role_environment("scorer", config)))
-        .remote(run.folder / "prepare", config)
-        for seat in placement.of("scorer")
-    ]
-    learners = launch_group(PolicyLearner, config, ranks=config.learner.ranks, placement=placement)
-    return Actors(learners=learners, rollouts=start_rollouts(config, base, placement), scorers=scorers)
+    return Actors(config, placement, run.folder / "prepare", base, run.say)
 
 
 def reinforce(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Path) -> dict[str, float]:
-    """The loop. Resumes from the newest checkpoint; returns the best validation."""
+    """Trains up to `rl.steps` and returns the best validation. Goes back to the newest checkpoint when it starts in a
+    folder that has one, and whenever learner ranks are lost. SIGTERM: a checkpoint, then SystemExit with 143."""
+    with stop_at_boundary() as stop:
+        return actors.surviving(lambda: train(config, run, dataset, actors, folder, stop))
+
+
+def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Path, stop: Stop) -> dict[str, float]:
+    """The loop, from the newest checkpoint to the last step."""
     rl = config.rl
     source = folder / "warm_start"
-    tokenizer = load_tokenizer(source)
+    tokenizer, gauges = load_tokenizer(source), Gauges("folm")
     phase = Phase(lr=rl.lr, betas=rl.betas, weight_decay=rl.weight_decay, grad_clip=rl.grad_clip)
-    gather([learner.begin.remote(source, phase) for learner in actors.learners], config, "learner ranks")
-    first, best = resume(config, actors, folder)
-    if first:
-        run.say(f"folm: resuming at step {first}")
+    gather([learner.begin.remote(source, phase) for learner in actors.learners], config, LEARNERS)
+    progress = resume(config, dataset, actors, folder)
+    if progress.step:
+        run.say(f"folm: resuming at step {progress.step}")
     with (
         WeightChannel(config, actors.learners, actors.rollouts, folder) as channel,
         run.progress("folm", rl.steps) as bar,
     ):
-        bar.advance(first)
-        channel.publish(first)
-        if not first:
-            best = keep_best(config, run, actors, dataset, folder, 0, {})
-        for step in range(first, rl.steps):
-            rows = training_rows(config, dataset, step)
-            completions = sample(config, actors, dataset, rows, version=step, seed=config.seed + 1 + step)
-            scored = score(config, actors, completions)
-            batch = ray.put(assemble(completions, scored, tokenizer, config))
-            learned = merge_ranks(
-                gather(
-                    [learner.update.remote(batch, step, learning_rate(rl, step)) for learner in actors.learners],
-                    config,
-                    "learner ranks",
-                )
-            )
-            check_mismatch(config, learned["mismatch"])
+        bar.advance(progress.step)
+        dispatch = Dispatch(config, actors, channel)
+        groups = GroupSource(config, dataset, dispatch, step=progress.step, consumed=progress.consumed)
+        channel.publish(progress.step)
+        prove_engines(config, run, actors, channel, dataset, tokenizer)
+        mark = time.perf_counter()
+        groups.fill()
+        progress = validate(config, run, actors, dispatch, dataset, folder, progress)
+        while progress.step < rl.steps:
+            step = progress.step
+            batch = groups.take()
+            values = summary(config, batch) | policy_age(batch, step, rl.staleness)
+            learned = learn(config, run, actors, groups, batch, step, tokenizer)
             sync = channel.publish(step + 1)
-            values = summary(config, completions, scored) | {f"learner/{key}": value for key, value in learned.items()}
-            values |= {
-                "sync/seconds": sync.seconds,
-                "sync/bytes": sync.bytes,
-                "policy_version": step + 1,
-                "policy_age": 0,
-            }
+            groups.published()
+            groups.fill()  # with staleness, what is submitted here is sampled while the learners train the next step
+            progress = replace(progress, step=step + 1, consumed=batch.stop)
+            values |= {f"learner/{key}": value for key, value in learned.items()}
+            values |= {"sync/seconds": sync.seconds, "sync/bytes": sync.bytes, "policy_version": step + 1}
+            wall, mark = time.perf_counter() - mark, time.perf_counter()
+            values |= wall_shares(config, wall, dispatch.busy.take(), learned.get("seconds", 0.0), sync)
+            values["restarts"] = sum(actors.restarts.values())
             run.log("folm", step + 1, values, line(step + 1, rl.steps, values))
+            gauges.set(values)
             bar.advance()
-            if (step + 1) % rl.validate_every == 0 or step + 1 == rl.steps:
-                best = keep_best(config, run, actors, dataset, folder, step + 1, best)
-            if (step + 1) % rl.checkpoint_every == 0:
-                checkpoint(config, actors, folder, step + 1, best)
-    return best
+            if (step + 1) % rl.checkpoint_every == 0 or stop.requested:
+                checkpoint(config, actors, folder, progress, groups)
+            if stop.requested:
+                run.say(f"folm: stopped by SIGTERM after step {step + 1}; the same command resumes the run")
+                raise stop.exit
+            # After the checkpoint, so that a resumed run does here what this one does, in the same order.
+            progress = validate(config, run, actors, dispatch, dataset, folder, progress)
+    return progress.best
+
+
+def prove_engines(
+    config: Config, run: Run, actors: Actors, channel: WeightChannel, dataset: Dataset, tok: PreTrainedTokenizerBase
+) -> None:
+    """Before anything is trained: every engine holds and computes what the learners do. One that dies is replaced."""
+    row = int(dataset.split("train")[0])
+    query = (row, dataset.queries[row].text)
+    while True:
+        try:
+            gap = self_test(config, actors.learners, actors.rollouts, query, tok.pad_token_id)
+        except ActorsLost as lost:
+            if lost.who != ENGINES:
+                raise
+            for index in lost.missing:
+                actors.restart_rollout(index, channel, str(lost))
+        else:
+            run.say(
+                f"folm: every rollout engine equals the learner bit for bit (log-probabilities within {gap:.1g} nats)"
+            )
+            return
+
+
+def learn(
+    config: Config, run: Run, actors: Actors, groups: GroupSource, batch: Batch, step: int, tok: PreTrainedTokenizerBase
+) -> dict[str, float]:
+    """Trains on a batch, and judges the next step's groups meanwhile. Without informative groups: nothing, and `{}`.
+
+    A short batch keeps its shape, so it divides over updates and ranks as ever: filtered groups stand in, masked.
+    """
+    if not batch.kept:
+        run.say(f"folm: step {step + 1} found no informative group among {len(batch.dropped)}: nothing to train on")
+        return {}
+    padded = batch.padded(config.rl.queries_per_step)
+    completions = [completion for group in padded for completion in group.completions]
+    tokens = ray.put(assemble(completions, join_scored([group.scored for group in padded]), tok, config))
+    lr = learning_rate(config.rl, step)
+    calls = [learner.update.remote(tokens, step, lr) for learner in actors.learners]
+    groups.work_ahead(calls)
+    learned = merge_ranks(gather(calls, config, LEARNERS))
+    check_mismatch(config, learned["mismatch"])
+    return learned
 
 
 def learning_rate(rl: RL, step: int) -> float:
@@ -146,159 +194,48 @@ def learning_rate(rl: RL, step: int) -> float:
     return rl.lr + (final - rl.lr) * (step - rl.warmup_steps) / max(1, rl.steps - 1 - rl.warmup_steps)
 
 
-def training_rows(config: Config, dataset: Dataset, step: int) -> Ints:
-    """Rows of the training queries of one step: every epoch is a fresh permutation, no query is skipped or repeated."""
-    train = dataset.split("train")
-    wanted = range(step * config.rl.queries_per_step, (step + 1) * config.rl.queries_per_step)
-    epochs = {
-        i // len(train): np.random.default_rng([config.seed, i // len(train), 3]).permutation(train) for i in wanted
-    }
-    return np.array([epochs[i // len(train)][i % len(train)] for i in wanted])
-
-
-def sample(
-    config: Config, actors: Actors, dataset: Dataset, rows: Ints, *, version: int, seed: int, samples: int | None = None
-) -> list[Completion]:
-    """G answers to every query, spread over the rollout workers; asserts that all come from `version`."""
-    queries = [(int(row), dataset.queries[row].text) for row in rows]
-    workers = len(actors.rollouts)
-    size = -(-len(queries) // workers)
-    calls = [
-        worker.generate.remote(
-            queries[i * size : (i + 1) * size],
-            samples=samples or config.rl.group_size,
-            temperature=config.rl.temperature,
-            seed=seed,
-        )
-        for i, worker in enumerate(actors.rollouts)
-        if queries[i * size : (i + 1) * size]
-    ]
-    completions = [c for part in gather(calls, config, "rollout workers") for c in part]
-    stale = {c.policy_version for c in completions} - {version}
+def validate(
+    config: Config, run: Run, actors: Actors, dispatch: Dispatch, dataset: Dataset, folder: Path, progress: Progress
+) -> Progress:
+    """Where one is due: validates on held-out queries (same seed every time), and keeps the policy when its reward is
+    the best so far and no sign of collapse shows against the warm-started policy. Returns the progress with both."""
+    rl, step = config.rl, progress.step
+    if step % rl.validate_every and step != rl.steps:
+        return progress
+    rows = dataset.split("valid")[: rl.validate_queries].tolist()
+    draws = [Draw(key=row, row=row, text=dataset.queries[row].text) for row in rows]
+    chunks = dispatch.send(draws, samples=1, seed=config.seed, chunk=-(-len(draws) // len(actors.rollouts)))
+    groups = [group for chunk in chunks for group in dispatch.collect(chunk)]
+    stale = {c.policy_version for group in groups for c in group.completions} - {step}
     if stale:
-        raise RuntimeError(f"answers of policy versions {sorted(stale)} reached a step that trains version {version}")
-    return completions
-
-
-def score(config: Config, actors: Actors, completions: list[Completion]) -> ScoredBatch:
-    """Scores the completions, an equal share on every scorer, and keeps their order."""
-    size = -(-len(completions) // len(actors.scorers))
-    parts = [completions[start : start + size] for start in range(0, len(completions), size)]
-    calls = [
-        scorer.score.remote([c.query for c in part], [c.text for c in part])
-        for scorer, part in zip(actors.scorers, parts, strict=False)
-    ]
-    return join_scored(gather(calls, config, "reward scorers"))
-
-
-def keep_best(
-    config: Config, run: Run, actors: Actors, dataset: Dataset, folder: Path, step: int, best: dict[str, float]
-) -> dict[str, float]:
-    """Validates on held-out queries (same seed every time) and keeps the policy when its reward is the best so far.
-
-    A policy whose sets repeat items a tenth more than the warm start's is never kept: that is collapse, not skill.
-    """
-    rows = dataset.split("valid")[: config.rl.validate_queries]
-    completions = sample(config, actors, dataset, rows, version=step, seed=config.seed, samples=1)
-    scored = score(config, actors, completions)
-    values = {
-        "reward": float(scored.rewards.mean()),
-        "distinct": distinct_share(scored),
-        "distinct_items": float(len(set(scored.items[:, :, 0].ravel().tolist()) - {-1})),
-    }
+        raise RuntimeError(f"answers of policy versions {sorted(stale)} reached the validation of version {step}")
+    scored = join_scored([group.scored for group in groups])
+    signs = vital_signs(scored)
+    start = progress.start or signs
+    raised = alarms(signs, start, rl.alarms)
+    values = {"reward": float(scored.rewards.mean())} | signs
     values |= {name: float(np.nanmean(term)) for name, term in scored.terms.items()}
-    floor = best.get("floor", 0.9 * values["distinct"])
-    better = values["reward"] > best.get("reward", -np.inf) and values["distinct"] >= floor
+    values |= {f"alarm/{name}": float(name in raised) for name in type(rl.alarms).model_fields}
+    better = not raised and values["reward"] > progress.best.get("reward", -np.inf)
+    note = f"  collapse alarm: {', '.join(raised)}" if raised else " *" if better else ""
     run.log(
-        "valid",
-        step,
-        values,
-        f"valid {step}: reward {values['reward']:.4f} distinct {values['distinct']:.3f}{' *' if better else ''}",
+        "valid", step, values, f"valid {step}: reward {values['reward']:.4f} distinct {values['distinct']:.3f}{note}"
     )
     if not better:
-        return best
-    warm.save_policy(config, actors.learners, folder / "warm_start", folder / "policy")
-    return {"reward": values["reward"], "step": float(step), "floor": floor}
-
-
-def checkpoint(config: Config, actors: Actors, folder: Path, step: int, best: dict[str, float]) -> None:
-    """Writes an atomic checkpoint after `step` steps and drops the oldest beyond `rl.keep_last`."""
-    root = folder / "checkpoints"
-    root.mkdir(exist_ok=True)
-    with atomic_folder(root / f"step-{step:06d}") as temporary:
-        gather([learner.save.remote(temporary) for learner in actors.learners], config, "learner ranks")
-        gather(
-            [learner.export.remote(temporary / "model.safetensors") for learner in actors.learners],
-            config,
-            "learner ranks",
-        )
-        write_json(temporary / "state.json", {"step": step, "best": best})
-    for old in sorted(root.glob("step-*"))[: -config.rl.keep_last]:
-        shutil.rmtree(old)
-
-
-def resume(config: Config, actors: Actors, folder: Path) -> tuple[int, dict[str, float]]:
-    """Restores the newest checkpoint, if any: the number of steps done and the best validation so far."""
-    found = sorted((folder / "checkpoints").glob("step-*"))
-    if not found:
-        return 0, {}
-    newest = found[-1]
-    gather(
-        [learner.load.remote(newest, newest / "model.safetensors") for learner in actors.learners],
-        config,
-        "learner ranks",
-    )
-    state = read_json(newest / "state.json")
-    return state["step"], state["best"]
+        return replace(progress, start=start)
+    best = {"reward": values["reward"], "step": float(step)}
+    warm.save_policy(config, actors.learners, folder / "warm_start", folder / "policy", best)
+    return replace(progress, start=start, best=best)
 
 
 def check_mismatch(config: Config, mismatch: float) -> None:
-    """Stops a run whose engine does not sample from the learner's weights: training on it would be noise."""
-    if mismatch > config.rl.mismatch_limit:
+    """Stops a run whose engine does not sample from the learner's weights: training on it would be noise.
+
+    An answer of an older version differs by the updates since, so each version of age allows as much again.
+    """
+    limit = config.rl.mismatch_limit * (1 + config.rl.staleness)
+    if mismatch > limit:
         raise RuntimeError(
-            f"rollout engine and learner disagree by {mismatch:.2f} nats per token (rl.mismatch_limit"
-            f" {config.rl.mismatch_limit:g}): the weights did not arrive whole, or the two use different precision"
+            f"rollout engine and learner disagree by {mismatch:.2f} nats per token (limit {limit:g}, from"
+            " rl.mismatch_limit): the weights did not arrive whole, or the two use different precision"
         )
-
-
-def summary(config: Config, completions: list[Completion], scored: ScoredBatch) -> dict[str, float]:
-    """The step's numbers: reward, every term, spread inside groups, validity, diversity alarms, length."""
-    groups = scored.rewards.reshape(-1, config.rl.group_size)
-    values = {
-        "reward/mean": float(scored.rewards.mean()),
-        "reward/group_std": float(groups.std(axis=1).mean()),
-        "groups/zero_variance": float((groups.std(axis=1) <= config.rl.std_tolerance).sum()),
-        "valid": float(np.mean([f.valid for f in scored.fanouts])),
-        "distinct": distinct_share(scored),
-        "tokens/answer": float(np.mean([len(c.token_ids) for c in completions])),
-        "tokens/truncated": float(np.mean([not c.finished for c in completions])),
-        "nll/engine": float(-np.mean(np.concatenate([c.logprobs for c in completions]))),
-    }
-    for name, term in scored.terms.items():
-        values[f"reward/{name}"] = float(np.nanmean(term))
-        weight = getattr(config.objective.weights, name, 1.0)
-        spread = np.nanstd(term.reshape(-1, config.rl.group_size), axis=1)
-        values[f"spread/{name}"] = float(np.nanmean(spread) * weight)
-    return values
-
-
-def distinct_share(scored: ScoredBatch) -> float:
-    """Mean share of distinct top-1 items in a set, over valid answers."""
-    shares = [
-        len(set(items[:, 0].tolist())) / len(items)
-        for items, fanout in zip(scored.items, scored.fanouts, strict=True)
-        if fanout.valid
-    ]
-    return float(np.mean(shares)) if shares else 0.0
-
-
-def line(step: int, steps: int, values: dict[str, float]) -> str:
-    """The one console line of a step."""
-    terms = "  ".join(
-        f"{k.removeprefix('reward/')} {v:.3f}" for k, v in values.items() if k.startswith("reward/") and v
-    )
-    return (
-        f"folm {step}/{steps}  {terms}  valid {values['valid']:.2f}"
-        f"  ratio {values['learner/ratio_max']:.2f}  clip {values['learner/clipped']:.3f}"
-        f"  learn {values['learner/seconds']:.1f}s  sync {values['sync/seconds']:.2f}s"
-    )

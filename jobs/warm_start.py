@@ -16,11 +16,12 @@ from r4t.catalog.encoders import load_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt, format_answer
-from r4t.lineage import atomic_folder
+from r4t.lineage import atomic_folder, write_json
 from r4t.policy import check_policy, create_policy, encode_prompt, load_tokenizer, token_vectors, train_tokenizer
 from r4t.warmstart import teach
 
 CHUNK = 50  # steps between progress reports
+VALIDATION = "validation.json"
 
 
 def initial_policy(config: Config, dataset: Dataset, lessons: list[list[list[str]]], folder: Path) -> Path:
@@ -87,10 +88,17 @@ def warm_start(config: Config, run: Run, learners: list[Any], lessons: TokenBatc
     save_policy(config, learners, model_dir, out)
 
 
-def save_policy(config: Config, learners: list[Any], model_dir: Path, out: Path) -> None:
-    """Writes the learners' weights beside the configuration and tokenizer of `model_dir`, atomically."""
+def save_policy(
+    config: Config, learners: list[Any], model_dir: Path, out: Path, validation: dict[str, float] | None = None
+) -> None:
+    """Writes the learners' weights beside the configuration and tokenizer of `model_dir`, atomically.
+
+    With `validation`, also what this policy scored, as `validation.json`.
+    """
     with atomic_folder(out) as temporary:
         copy_policy_files(model_dir, temporary)
+        if validation is not None:
+            write_json(temporary / VALIDATION, validation)
         gather(
             [learner.export.remote(temporary / "model.safetensors") for learner in learners], config, "learner ranks"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,6 +25,11 @@ class TokenBatch:
     engine_logprobs: Floats
     """[S, T-1] of the rollout engine, 0 outside answers."""
 
+    @property
+    def attention(self) -> Bools:
+        """[S, T] true before the padding."""
+        return np.arange(self.tokens.shape[1]) < self.lengths[:, None]
+
     def take(self, rows: Ints) -> TokenBatch:
         """The sequences at `rows`, cut to their longest."""
         longest = int(self.lengths[rows].max())
@@ -35,6 +40,11 @@ class TokenBatch:
             advantages=self.advantages[rows, : longest - 1],
             engine_logprobs=self.engine_logprobs[rows, : longest - 1],
         )
+
+    def filler(self) -> TokenBatch:
+        """The shortest sequence without loss: what a rank runs when its partners have one micro-batch more."""
+        shortest = self.take(np.array([self.lengths.argmin()]))
+        return replace(shortest, mask=np.zeros_like(shortest.mask))
 
 
 def token_batch(

@@ -104,12 +104,24 @@ class WarmStart(Section):
     redundancy: float = 0.5  # penalty on similarity to the rows already chosen
 
 
+class Alarms(Section):
+    """Signs of collapse: the least share of the warm start's value that a policy may show and still be kept."""
+
+    distinct: float = Field(0.9, ge=0, le=1)  # share of distinct items in a set
+    distinct_items: float = Field(0.5, ge=0, le=1)  # different items over all validation sets
+    type_token: float = Field(0.5, ge=0, le=1)  # different words over all words of the sub-queries
+    spread: float = Field(0.6, ge=0, le=1)  # 1 - mean pairwise cosine of a set's sub-query embeddings
+    valid: float = Field(0.9, ge=0, le=1)  # share of answers that parse
+
+
 class RL(Section):
     """Soft-GRPO (paper Eq. 6-8)."""
 
     steps: int = Field(100, ge=0)  # rollout batches
     queries_per_step: int = Field(16, ge=1)
     group_size: int = Field(8, ge=2)
+    staleness: int = Field(0, ge=0)  # policy versions an answer may lag behind; 0: synchronous, 1: one step off
+    max_refill: int = Field(1, ge=0)  # x queries_per_step: groups a step may draw to replace filtered ones
     updates_per_batch: int = Field(4, ge=1)  # optimiser steps on one rollout batch
     lr: float = 4e-4
     final_lr: float | None = Field(None, gt=0)  # reached in a straight line at the last step; None: lr throughout
@@ -121,7 +133,7 @@ class RL(Section):
     beta_policy_old: float = 0.05  # coefficient of KL(policy || old), beta_1 of Eq. 8
     beta_old_policy: float = 0.05  # coefficient of KL(old || policy), beta_2 of Eq. 8
     advantage_eps: float = 1e-6
-    std_tolerance: float = 1e-6  # groups whose rewards spread less are dropped
+    std_tolerance: float = 1e-6  # groups whose rewards spread no more than this are dropped and replaced
     importance_cap: float = 2.0  # truncated importance sampling, learner against rollout engine
     mismatch_limit: float = 0.3  # mean |log-probability| difference of learner and engine that stops the run
     temperature: float = 1.0
@@ -130,6 +142,7 @@ class RL(Section):
     validate_queries: int = Field(64, ge=1)
     checkpoint_every: int = Field(20, ge=1)
     keep_last: int = Field(2, ge=1)
+    alarms: Alarms = Alarms()
 
 
 class Rollout(Section):
@@ -139,13 +152,15 @@ class Rollout(Section):
     kv_cache_gib: float = Field(0.5, gt=0)
     threads: int | None = Field(None, ge=1)  # of one engine on CPU; None: every core
     cpus: float = Field(1, gt=0)
+    colocate: bool = False  # on cuda: worker i shares the GPU of learner rank i, and its memory
 
 
 class Learner(Section):
     ranks: int = Field(2, ge=1)
     zero_stage: Literal[0, 1, 2, 3] = 2
     dtype: Literal["float32", "bfloat16"] = "float32"
-    micro_batch: int = Field(32, ge=1)  # sequences per rank and forward pass
+    micro_tokens: int = Field(4096, ge=1)  # padded tokens per rank and forward pass
+    gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
     cpus: float = Field(0.25, gt=0)
 
 
@@ -234,6 +249,7 @@ class Cluster(Section):
     device: Literal["cpu", "cuda"] = "cpu"
     placement_timeout: float = 120.0  # seconds
     call_timeout: float = 900.0  # seconds any single remote call may take
+    max_restarts: int = Field(3, ge=0)  # of one rollout worker, one scorer or the learner group, in one start of a run
 
 
 class Config(Section):
@@ -259,10 +275,16 @@ class Config(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         sequences = self.rl.queries_per_step * self.rl.group_size
-        if sequences % (self.rl.updates_per_batch * self.learner.ranks):
+        if sequences % self.rl.updates_per_batch or sequences < self.rl.updates_per_batch * self.learner.ranks:
             raise ValueError(
-                f"rl.queries_per_step x rl.group_size = {sequences} sequences do not divide into rl.updates_per_batch"
-                f" x learner.ranks = {self.rl.updates_per_batch} x {self.learner.ranks} equal parts: change one of them"
+                f"rl.queries_per_step x rl.group_size = {sequences} sequences do not divide into rl.updates_per_batch ="
+                f" {self.rl.updates_per_batch} equal parts of one or more for each of learner.ranks ="
+                f" {self.learner.ranks}: change one of them"
+            )
+        if self.rollout.colocate and self.rollout.workers != self.learner.ranks:
+            raise ValueError(
+                f"rollout.colocate pairs each of {self.rollout.workers} rollout.workers with one of"
+                f" {self.learner.ranks} learner.ranks on a GPU: make them equal"
             )
         if self.objective.kind == "coverage" and self.task != "wscr":
             raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")

@@ -42,6 +42,17 @@ def token_advantages(set_advantage: float, rows: Floats, token_rows: Ints) -> Fl
     return np.where(token_rows >= 0, rows[np.maximum(token_rows, 0)], set_advantage).astype(np.float32)
 
 
+def next_token_logprobs(logits: torch.Tensor, tokens: torch.Tensor, temperature: float) -> torch.Tensor:
+    """[S, T, V] logits and [S, T] tokens -> [S, T-1] log-probability of each next token, in float32.
+
+    Under the sampling law at `temperature`; greedy decoding (0) reports the law at 1, as the engine does.
+    """
+    logits = logits[:, :-1].float()
+    if temperature not in (0.0, 1.0):
+        logits = logits / temperature
+    return torch.gather(logits.log_softmax(-1), 2, tokens[:, 1:, None]).squeeze(2)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossParts:
     """Per-token parts of Eq. 8, each [T...], unmasked. `total` is what is averaged and minimised."""

@@ -35,6 +35,7 @@ class SetScorer:
         items = np.full((batch, k, min(n, len(self.dataset.item_ids))), -1, dtype=np.int64)
         rewards = np.full(batch, self.config.objective.invalid_reward, dtype=np.float32)
         credit = np.zeros((batch, k), dtype=np.float32)
+        pairwise = np.full(batch, np.nan, dtype=np.float32)
         terms: dict[str, Floats] = {}
         if valid.any():
             rows = np.asarray(query_rows)[valid]
@@ -43,10 +44,13 @@ class SetScorer:
             items[valid] = found
             rewards[valid] = scores.reward
             credit[valid] = scores.row_credit
+            pairwise[valid] = pairwise_cosine(directions)
             for name, values in scores.terms.items():
                 terms[name] = np.full(batch, np.nan, dtype=np.float32)
                 terms[name][valid] = values
-        return ScoredBatch(fanouts=fanouts, rewards=rewards, terms=terms, items=items, row_credit=credit)
+        return ScoredBatch(
+            fanouts=fanouts, rewards=rewards, terms=terms, items=items, row_credit=credit, cosine=pairwise
+        )
 
     def search(self, subqueries: Sequence[Sequence[str]]) -> tuple[Floats, Ints, Floats]:
         """Directions [B, k, d], items [B, k, n] and the top cosine [B, k] of B fan-outs of k texts each."""
@@ -81,6 +85,27 @@ class SetScorer:
         return score_sets(inputs, self.config.objective)
 
 
+def pairwise_cosine(directions: Floats) -> Floats:
+    """[B]: mean cosine of the k(k-1)/2 pairs of unit rows in `directions` [B, k, d]; 0 when k is 1."""
+    k = directions.shape[1]
+    if k == 1:
+        return np.zeros(len(directions), dtype=np.float32)
+    squared = (directions.sum(axis=1) ** 2).sum(axis=1)  # |sum of rows|^2 = k + twice the sum over pairs
+    return ((squared - k) / (k * (k - 1))).astype(np.float32)
+
+
+def part_of(scored: ScoredBatch, rows: slice) -> ScoredBatch:
+    """The answers at `rows` of a batch."""
+    return ScoredBatch(
+        fanouts=scored.fanouts[rows],
+        rewards=scored.rewards[rows],
+        terms={name: values[rows] for name, values in scored.terms.items()},
+        items=scored.items[rows],
+        row_credit=scored.row_credit[rows],
+        cosine=scored.cosine[rows],
+    )
+
+
 def join_scored(parts: Sequence[ScoredBatch]) -> ScoredBatch:
     """One batch from consecutive parts; a term that a part lacks (all its answers invalid) is NaN there."""
     names = sorted({name for part in parts for name in part.terms})
@@ -93,4 +118,5 @@ def join_scored(parts: Sequence[ScoredBatch]) -> ScoredBatch:
         },
         items=np.concatenate([part.items for part in parts]),
         row_credit=np.concatenate([part.row_credit for part in parts]),
+        cosine=np.concatenate([part.cosine for part in parts]),
     )

@@ -41,14 +41,23 @@ class MetricsFile:
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a metrics file, in the order of their first appearance.
 
-    A step that a resumed run repeated counts once, with its last values.
+    A step that a resumed run repeated counts once, with its last values: a line takes the place of an earlier one of
+    the same stage and step that shares a name with it.
     """
     if not path.is_file():
         return []
     text = path.read_text()
-    lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-    latest = {(line["stage"], line["step"], tuple(sorted(line["values"]))): line for line in lines}
-    return list(latest.values())
+    found: list[dict[str, Any]] = []
+    places: dict[tuple[str, int], list[int]] = {}
+    for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):
+        same = places.setdefault((line["stage"], line["step"]), [])
+        repeated = next((i for i in same if found[i]["values"].keys() & line["values"].keys()), None)
+        if repeated is None:
+            same.append(len(found))
+            found.append(line)
+        else:
+            found[repeated] = line
+    return found
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -65,6 +65,38 @@ class ScoredBatch:
     """[B, k, n] rows of the item table, nearest first."""
     row_credit: Floats
     """[B, k] marginal contribution of each sub-query to the reward (0 when invalid)."""
+    cosine: Floats
+    """[B] mean pairwise cosine of the sub-query embeddings (NaN when invalid, 0 when k is 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampled:
+    """What one call of a rollout worker returns."""
+
+    completions: tuple[Completion, ...]
+    """Query-major, the same number of samples for every query."""
+    seconds: float
+    """Spent generating."""
+    load_seconds: float
+    """Spent loading weights since the worker's previous call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """What one call of a scorer returns."""
+
+    batch: ScoredBatch
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The scored answers to one drawn query: the unit of advantages, filtering and staleness."""
+
+    key: int
+    """Position of the draw in the query stream (training), or the query's row (validation)."""
+    completions: tuple[Completion, ...]
+    scored: ScoredBatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from r4t.grpo import (
     group_advantages,
     importance_weights,
     informative_groups,
+    next_token_logprobs,
     row_advantages,
     soft_grpo_loss,
     token_advantages,
@@ -77,6 +78,17 @@ def test_c19_equal_kl_coefficients_have_no_gradient_at_ratio_one() -> None:
     parts.total.sum().backward()
     assert logprobs.grad is not None
     assert logprobs.grad.abs().max().item() < 1e-12
+
+
+@pytest.mark.parametrize(("temperature", "law"), [(1.0, 1.0), (0.5, 0.5), (0.0, 1.0)])
+def test_next_token_logprobs_are_those_of_the_sampling_law(temperature: float, law: float) -> None:
+    logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    tokens = torch.tensor([[0, 1, 2, 3], [4, 3, 2, 1]])
+    got = next_token_logprobs(logits, tokens, temperature)
+    for s in range(2):
+        for t in range(3):
+            expected = torch.softmax(logits[s, t] / law, 0)[tokens[s, t + 1]].log()
+            assert got[s, t].item() == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_one_stale_token_cannot_blow_up_the_batch() -> None:

@@ -101,6 +101,7 @@ def test_c12_zero_variance_groups_stay_but_train_nothing(tokenizer: PreTrainedTo
         terms={},
         items=np.zeros((4, 2, 1), dtype=np.int64),
         row_credit=np.array([[0.0, 1.0], [2.0, 3.0], [0.0, 0.0], [0.0, 0.0]], "f4"),
+        cosine=np.zeros(4, "f4"),
     )
     config = parse_config(
         {"rl": {"group_size": 2, "queries_per_step": 2, "updates_per_batch": 1}, "objective": {"credit": credit}}

@@ -54,6 +54,14 @@ def test_a_repeated_step_counts_once_with_its_last_values(tmp_path: Path) -> Non
     ]
 
 
+def test_a_repeated_step_replaces_a_line_with_other_names_but_not_one_without_a_common_name(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "m.jsonl")
+    metrics.write("s", 1, {"a": 1, "only_once": 2})
+    metrics.write("s", 1, {"other/a": 3})
+    metrics.write("s", 1, {"a": 4})
+    assert [line["values"] for line in read_metrics(tmp_path / "m.jsonl")] == [{"a": 4}, {"other/a": 3}]
+
+
 def test_read_metrics_of_nothing_is_empty(tmp_path: Path) -> None:
     assert read_metrics(tmp_path / "absent.jsonl") == []
 

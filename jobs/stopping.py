@@ -1,0 +1,40 @@
+"""SIGTERM while a loop trains: finish the step, write a checkpoint, leave with code 143."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stop:
+    """Whether a stop was asked for."""
+
+    requested = False
+
+    @property
+    def exit(self) -> SystemExit:
+        return SystemExit(128 + signal.SIGTERM)
+
+
+@contextmanager
+def stop_at_boundary() -> Iterator[Stop]:
+    """Within the block the first SIGTERM only sets `requested`; a second one does what it did outside."""
+    stop = Stop()
+    before = signal.getsignal(signal.SIGTERM)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.requested and callable(before):
+            before(number, frame)
+        elif stop.requested:
+            raise stop.exit
+        stop.requested = True
+        print("SIGTERM: writing a checkpoint after this step; once more stops at once", file=sys.stderr)
+
+    signal.signal(signal.SIGTERM, ask)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
