@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,13 +98,17 @@ def test_busy_seconds_start_again_when_taken() -> None:
     assert busy.take() == Busy()
 
 
-def test_the_first_sigterm_waits_for_the_boundary_and_the_second_does_not() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with stop_at_boundary() as stop:
-        assert not stop.requested
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.requested
-        with pytest.raises(SystemExit) as left:
+@pytest.mark.parametrize("outer", [signal.SIG_DFL, lambda number, _: sys.exit(number)], ids=["default", "as Ray's"])
+def test_the_first_sigterm_waits_for_the_boundary_and_the_second_does_not(outer: Any) -> None:
+    found = signal.signal(signal.SIGTERM, outer)
+    try:
+        with stop_at_boundary() as stop:
+            assert not stop.requested
             os.kill(os.getpid(), signal.SIGTERM)
-    assert left.value.code == stop.exit.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
+            assert stop.requested
+            with pytest.raises(SystemExit) as left:
+                os.kill(os.getpid(), signal.SIGTERM)
+        assert left.value.code == stop.exit.code == 143
+        assert signal.getsignal(signal.SIGTERM) is outer
+    finally:
+        signal.signal(signal.SIGTERM, found)
