@@ -13,12 +13,13 @@ from transformers import PreTrainedTokenizerFast
 
 from r4t.assemble import assemble
 from r4t.batch import supervised_batch
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import load_encoder, unit_rows
 from r4t.config import Config, Policy, parse_config
 from r4t.credit import piece_ends, token_rows
 from r4t.errors import UserError
 from r4t.fanout import format_answer, parse
 from r4t.policy import (
+    BLUR,
     MARKERS,
     check_policy,
     create_policy,
@@ -145,8 +146,11 @@ def test_a_fresh_policy_starts_from_what_the_encoder_knows_of_its_tokens(
     assert twice  # one word, two tokens: with and without a space before it
     for inside, opening in twice:
         assert words[inside] @ words[opening] > 0.7
-        assert not np.array_equal(words[inside], words[opening])
     np.testing.assert_allclose(np.linalg.norm(words, axis=1), 1.0, atol=1e-5)
+    known = encoder.encode([tokenizer.decode([token]) for token in range(len(tokenizer))])[:, :64]
+    kept = (words * unit_rows(known, what="known")).sum(axis=1)
+    assert kept.mean() == pytest.approx(1 / np.sqrt(1 + (BLUR / np.linalg.norm(known, axis=1).mean()) ** 2), abs=0.02)
+    assert kept.max() < 0.999  # blurred, every one
     np.testing.assert_array_equal(words, token_vectors(tokenizer, encoder, 64, seed=0))
     assert token_vectors(tokenizer, encoder, 320, seed=0).shape == (len(tokenizer), 320)  # wider than the encoder
 
