@@ -21,7 +21,7 @@ PAD, END = "<pad>", "<end>"
 MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
 
 HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
-BLUR = 0.3  # norm of the noise on unit token vectors; without it, equal words with and without a space never part
+BLUR = 0.3  # norm of the noise on unit token vectors: a tied output head must tell tokens of like text apart
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from cluster.session import session
 from r4t.errors import UserError
-from tests.integration.rl_fixtures import Group, batch, configuration, group, make_policy, saved_state
+from tests.integration.rl_fixtures import Group, batch, configuration, group, saved_state
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with session(configuration(), "local"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("policy"))
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
 
 def write(ranks: Group, folder: Path) -> dict[str, torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,13 @@ from transformers import AutoModelForCausalLM
 
 from cluster.rollout_actor import start_rollout
 from cluster.self_test import compare_digests, self_test
-from cluster.session import session
 from cluster.weights import WeightChannel
 from r4t.digest import tensor_digest
 from r4t.types import Completion
-from tests.integration.rl_fixtures import batch, configuration, group, make_policy
+from tests.integration.rl_fixtures import batch, configuration, group
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 QUERIES = [(3, "cosy dinner"), (5, "light lunch"), (8, "summer picnic")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    with session(configuration(), "local"):
-        yield
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_policy(tmp_path_factory.mktemp("policy"))
 
 
 def test_rollouts_are_exact_versioned_and_follow_new_weights(model_dir: Path, tmp_path: Path) -> None:
