@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from r4t.catalog.encoders import Encoder, unit_rows
@@ -24,14 +24,19 @@ HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
 BLUR = 0.3  # norm of the noise on unit token vectors: a tied output head must tell tokens of like text apart
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int, fold: bool = False) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer over `texts` (plain queries, no markup), with one token per marker of the format.
+
+    `fold`: a word has one form, whatever its case and wherever it stands. The policy then copies a word of the query
+    into an answer token by token, where "Chicken", " Chicken" and "chicken" would be three tokens to tell apart.
 
     Characters that would break a JSON string (quotes, backslashes, control characters) have no token of their own: the
     policy cannot write them, and a query that holds them is read without them.
     """
     bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if fold:
+        bpe.normalizer = normalizers.Lowercase()
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=fold)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size - len(MARKERS),

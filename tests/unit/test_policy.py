@@ -39,6 +39,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_tokenizer(NAMES * 5, 400)
 
 
+@pytest.fixture(scope="module")
+def folded() -> PreTrainedTokenizerFast:
+    return train_tokenizer(NAMES * 5, 400, fold=True)
+
+
 @given(st.lists(st.sampled_from([*NAMES, "naïve 寿司 🍣"]), min_size=1, max_size=6))
 @settings(max_examples=40, deadline=None)
 def test_tokenizer_and_credit_find_every_sub_query(tokenizer: PreTrainedTokenizerFast, names: list[str]) -> None:
@@ -52,6 +57,26 @@ def test_tokenizer_and_credit_find_every_sub_query(tokenizer: PreTrainedTokenize
         assert len(own) >= len(name) - 2
     assert rows[0] == -1
     assert rows[-1] == -1
+
+
+def test_a_folded_word_is_the_same_tokens_in_any_case_and_place(folded: PreTrainedTokenizerFast) -> None:
+    for word in ("Beef", "tomato", "RYE", "Brûlée"):
+        ids = folded.encode(word)
+        for text in (f"Green {word} pie", f"{word} soup", format_answer([word.lower(), "x"]), f"<broad_query>{word}"):
+            found = folded.encode(text)
+            assert any(found[i : i + len(ids)] == ids for i in range(len(found))), f"{word} in {text}"
+
+
+@given(st.lists(st.sampled_from([*NAMES, "Naïve 寿司 🍣"]), min_size=1, max_size=6))
+@settings(max_examples=40, deadline=None)
+def test_a_folded_answer_parses_to_its_lower_case_words(folded: PreTrainedTokenizerFast, names: list[str]) -> None:
+    ids = folded.encode(format_answer(names))
+    text = folded.decode(ids, skip_special_tokens=True)
+    assert parse(text, len(names)).subqueries == tuple(name.lower() for name in names)
+    rows = token_rows(piece_ends(folded, ids, text), parse(text, 10))
+    for row, name in enumerate(names):
+        own = folded.decode([t for t, r in zip(ids, rows, strict=True) if r == row])
+        assert own.strip() in name.lower() or name.lower() in own
 
 
 def test_the_policy_cannot_write_what_breaks_a_json_string(tokenizer: PreTrainedTokenizerFast) -> None:
