@@ -9,8 +9,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -23,6 +21,7 @@ import ray
 
 from cluster.devices import weight_transport
 from cluster.launch import LOST, gather
+from cluster.scratch import Scratch
 from r4t.config import Config
 
 
@@ -107,10 +106,10 @@ class FileTransport:
         self._loads: deque[tuple[Path, list[Any]]] = deque()
         memory = Path("/dev/shm")  # noqa: S108  one machine's shared memory, in a private directory
         single = len([node for node in ray.nodes() if node["Alive"]]) == 1 and memory.is_dir()
-        self.folder = Path(tempfile.mkdtemp(prefix="r4t-weights-", dir=memory if single else shared))
+        self.scratch = Scratch(memory if single else shared, prefix="r4t-weights-")
 
     def send(self, version: int, rollouts: Sequence[Any]) -> int:
-        path = self.folder / f"v{version:06d}-{time.time_ns()}.safetensors"
+        path = self.scratch.path / f"v{version:06d}-{time.time_ns()}.safetensors"
         gather([learner.export.remote(path) for learner in self.learners], self.config, "learner ranks")
         self.current = path
         self._loads.append((path, [worker.load_weights.remote(path, version) for worker in rollouts]))
@@ -129,7 +128,7 @@ class FileTransport:
             raise TimeoutError(f"a rollout worker did not load its weights within {limit:g} s (cluster.call_timeout)")
 
     def close(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.scratch.close()
 
     def _settled(self, loads: list[Any], timeout: float) -> bool:
         """Whether no worker needs the file any more. Raises what a load raised."""
