@@ -31,6 +31,13 @@ STAGES = {
     "report": "jobs.report",
 }
 ON_RAY = ("folm", "sets", "retriever", "evaluate")
+# How and where a run computes, not what: a run may go on under other values (checkpoints load on any layout).
+RESUMABLE = (
+    "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
+    "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
+    "scorer.workers", "scorer.cpus", "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
+    "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
+)  # fmt: skip
 
 
 def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str | None = None) -> None:
@@ -61,14 +68,17 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
 
 
 def check_same_config(folder: Path, config: Config) -> None:
-    """Raises UserError that lists the differing keys when `folder` holds results of another configuration."""
+    """Raises UserError that lists the differing keys when `folder` holds results of another configuration.
+
+    Keys in `RESUMABLE` may differ.
+    """
     path = folder / "config.yaml"
     if not path.is_file() or not any(is_finished(folder / name) for name in STAGES):
         return
     there, here = flatten(parse_config(yaml.safe_load(path.read_text()))), flatten(config)
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
-        for key in sorted(there | here)
+        for key in sorted((there | here).keys() - set(RESUMABLE))
         if there.get(key) != here.get(key)
     ]
     if differing:

@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from support import TINY, assert_user_error, r4t
 
-from jobs.pipeline import locked
+from jobs.pipeline import RESUMABLE, check_same_config, locked
 from r4t import lineage
+from r4t.config import Config, flatten, load_config
+from r4t.errors import UserError
 
 COMMANDS = ("run", "retrieve", "evaluate", "report", "control", "status", "verify", "doctor")
 
@@ -115,6 +117,14 @@ def test_another_config_is_refused_with_the_differing_keys(prepared: Path) -> No
     assert_user_error(done, "rl.lr: 0.0004 there, 0.5 now", "seed: 0 there, 9 now", "--run-dir")
     assert "rl.steps" not in done.stderr
     assert before == {path: path.stat().st_mtime_ns for path in prepared.rglob("*") if path.is_file()}
+
+
+def test_how_a_run_computes_may_change_between_starts(prepared: Path) -> None:
+    assert set(RESUMABLE) <= flatten(Config()).keys()
+    check_same_config(prepared, load_config(TINY, ["learner.ranks=1", "rollout.workers=3", "cluster.call_timeout=50"]))
+    with pytest.raises(UserError, match=r"(?s)learner.dtype.*there") as refused:
+        check_same_config(prepared, load_config(TINY, ["learner.ranks=1", "learner.dtype=bfloat16"]))
+    assert "learner.ranks" not in str(refused.value)
 
 
 def test_two_processes_do_not_share_a_run_directory(prepared: Path) -> None:
