@@ -16,6 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cluster.adapters import trainable
+from cluster.zero import gathered
 from r4t.errors import UserError
 
 MASTER = "master"
@@ -39,7 +41,7 @@ class Piece:
 def pieces(module: torch.nn.Module, optimizer: Any, zero_stage: int, rank: int) -> Iterator[Piece]:
     """The pieces that this rank's optimiser holds."""
     base = _base(optimizer)
-    named: list[tuple[str, Any]] = list(module.named_parameters())  # with DeepSpeed's own attributes
+    named = trainable(module)
     if zero_stage == 0:
         held = [tensor for group in base.param_groups for tensor in group["params"]]
         for (name, _), tensor in zip(named, held, strict=True):
@@ -76,8 +78,15 @@ def save_state(folder: Path, module: torch.nn.Module, optimizer: Any, *, zero_st
 
 
 def load_state(folder: Path, module: torch.nn.Module, optimizer: Any, *, zero_stage: int, rank: int) -> None:
-    """Puts saved master weights and moments back. Raises UserError when `folder` does not hold all of this model."""
+    """*Collective under ZeRO-3.* Puts saved weights and moments back into what is trained; the rest stays as it is.
+
+    Raises UserError when `folder` does not hold all that this model trains.
+    """
     saved = SavedState(folder)
+    for name, parameter in trainable(module):
+        with torch.no_grad(), gathered([parameter], zero_stage, modifier_rank=0):
+            if zero_stage < 3 or rank == 0:
+                parameter.data.copy_(saved.whole(name, parameter))
     state = _base(optimizer).state
     for piece in pieces(module, optimizer, zero_stage, rank):
         piece.of(piece.held).copy_(saved.read(piece, MASTER))
@@ -109,6 +118,11 @@ class SavedState:
     def size(self, name: str) -> int:
         """Values that the folder holds of a parameter."""
         return sum(file.get_slice(key).get_shape()[0] for _, key, file in self._places[name, MASTER])
+
+    def whole(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
+        """The master weights of a parameter that is whole here, in its shape."""
+        piece = Piece(name=name, start=0, size=parameter.numel(), held=parameter, offset=0)
+        return self.read(piece, MASTER).view(parameter.shape)
 
     def read(self, piece: Piece, slot: str) -> torch.Tensor:
         """[size] the values of a piece, or the scalar that all pieces of its parameter share."""

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
+from cluster.adapters import add_adapters, trainable
 from cluster.checkpoint import load_state, save_state
 from cluster.devices import torch_device, torch_dtype
 from cluster.launch import start_deepspeed
-from cluster.zero import BUCKET_BYTES, deepspeed_config, full_weights, weight_digests, whole_parameters
+from cluster.zero import BUCKET_BYTES, deepspeed_config, full_weights, weight_digests
 from r4t.batch import TokenBatch
 from r4t.config import Config
 from r4t.grpo import importance_weights, next_token_logprobs, soft_grpo_loss
@@ -50,14 +51,15 @@ class PolicyLearner:
         self.sent, self.moved = -1, True  # the version sent last, and whether the weights changed since
 
     def begin(self, model_dir: Path, phase: Phase) -> int:
-        """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns the number of parameters."""
+        """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns how many parameters train."""
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
+        if self.config.policy.lora.rank:
+            add_adapters(model, self.config.policy.lora, self.config.seed)
         if self.config.learner.gradient_checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        parameters = sum(p.numel() for p in model.parameters())
-        optimizer = torch.optim.AdamW(
-            model.parameters(), lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay
-        )
+        trained = [parameter for _, parameter in trainable(model)]
+        parameters = sum(parameter.numel() for parameter in trained)
+        optimizer = torch.optim.AdamW(trained, lr=phase.lr, betas=phase.betas, weight_decay=phase.weight_decay)
         self.engine, _, _, _ = self.deepspeed.initialize(
             model=model, optimizer=optimizer, config=deepspeed_config(self.config, phase.grad_clip)
         )
@@ -142,13 +144,8 @@ class PolicyLearner:
         """*Collective.* Writes this rank's part of a checkpoint, which any number of ranks can load."""
         save_state(folder, self.engine.module, self.engine.optimizer, zero_stage=self._stage, rank=self.rank)
 
-    def load(self, folder: Path, weights: Path) -> None:
-        """*Collective.* Restores a checkpoint: the module from `weights`, master weights and moments from `folder`."""
-        saved = load_file(weights)
-        with torch.no_grad():
-            for name, parameter in whole_parameters(self.engine.module, self._stage, modifier_rank=0):
-                if self._stage < 3 or self.rank == 0:
-                    parameter.data.copy_(saved[name])
+    def load(self, folder: Path) -> None:
+        """*Collective.* Restores a checkpoint into the policy that `begin` loaded: trained weights and moments."""
         load_state(folder, self.engine.module, self.engine.optimizer, zero_stage=self._stage, rank=self.rank)
 
     @property

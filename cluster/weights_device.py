@@ -16,7 +16,8 @@ from vllm.distributed.weight_transfer.base import ParamMeta, TrainerWeightTransf
 from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo, IPCTrainerWeightTransferEngine
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
 
-from cluster.zero import BUCKET_BYTES, whole_parameters, whole_size
+from cluster.adapters import published
+from cluster.zero import BUCKET_BYTES, whole_size, whole_weights
 
 
 class LearnerSource(WeightSource):
@@ -26,12 +27,12 @@ class LearnerSource(WeightSource):
         self.module, self.zero_stage, self.bucket_bytes = module, zero_stage, bucket_bytes
 
     def metadata(self) -> list[ParamMeta]:
-        return [ParamMeta(name, p.dtype, whole_size(p)) for name, p in self.module.named_parameters()]
+        return [ParamMeta(w.name, w.base.dtype, whole_size(w.base)) for w in published(self.module)]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, parameter in whole_parameters(self.module, self.zero_stage, bucket_bytes=self.bucket_bytes):
+        for name, weight in whole_weights(self.module, self.zero_stage, bucket_bytes=self.bucket_bytes):
             # ZeRO-3 takes the storage back when the bucket closes, while a packed send may still be reading it.
-            yield name, parameter.detach().clone() if self.zero_stage == 3 else parameter.detach()
+            yield name, weight.clone() if self.zero_stage == 3 else weight
 
     @property
     def bytes(self) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 
+from cluster.adapters import Published, published
 from cluster.devices import torch_dtype
 from r4t.config import Config
 from r4t.digest import tensor_digest
@@ -31,26 +32,28 @@ def deepspeed_config(config: Config, grad_clip: float) -> dict[str, Any]:
 
 
 def gathered(
-    parameters: list[torch.nn.Parameter], zero_stage: int, modifier_rank: int | None = None
+    parameters: Sequence[torch.nn.Parameter], zero_stage: int, modifier_rank: int | None = None
 ) -> AbstractContextManager[Any]:
     """A context in which `parameters` are whole on every rank (ZeRO-3 partitions them)."""
     if zero_stage < 3:
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(parameters, modifier_rank=modifier_rank)
+    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=modifier_rank)
 
 
-def whole_parameters(
-    module: torch.nn.Module, zero_stage: int, *, bucket_bytes: int = BUCKET_BYTES, modifier_rank: int | None = None
-) -> Iterator[tuple[str, torch.nn.Parameter]]:
-    """*Collective under ZeRO-3, to its end.* Every parameter once, whole until the next is asked for.
+def whole_weights(
+    module: torch.nn.Module, zero_stage: int, *, bucket_bytes: int = BUCKET_BYTES
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """*Collective under ZeRO-3, to its end.* Every weight once, whole until the next is asked for.
 
-    Names are Hugging Face's; a tied output head is left out, as there. ZeRO-3 gathers about `bucket_bytes` at a time.
+    Names are Hugging Face's; a tied output head is left out, as there, and adapters are merged into what they adapt.
+    ZeRO-3 gathers about `bucket_bytes` at a time.
     """
     for bucket in _buckets(module, bucket_bytes):
-        with gathered([parameter for _, parameter in bucket], zero_stage, modifier_rank):
-            yield from bucket
+        with gathered([parameter for weight in bucket for parameter in weight.parameters], zero_stage):
+            for weight in bucket:
+                yield weight.name, weight.value()
 
 
 def whole_size(parameter: torch.nn.Parameter) -> tuple[int, ...]:
@@ -61,35 +64,31 @@ def whole_size(parameter: torch.nn.Parameter) -> tuple[int, ...]:
 def full_weights(
     module: torch.nn.Module, zero_stage: int, keep: bool, bucket_bytes: int = BUCKET_BYTES
 ) -> dict[str, torch.Tensor]:
-    """*Collective under ZeRO-3.* Whole weights in Hugging Face naming, on the CPU. Empty where `keep` is false."""
+    """*Collective under ZeRO-3.* `whole_weights`, copied to the CPU. Empty where `keep` is false."""
     return {
-        name: parameter.detach().to("cpu", copy=True).contiguous()
-        for name, parameter in whole_parameters(module, zero_stage, bucket_bytes=bucket_bytes)
+        name: weight.to("cpu", copy=True).contiguous()
+        for name, weight in whole_weights(module, zero_stage, bucket_bytes=bucket_bytes)
         if keep
     }
 
 
 def weight_digests(module: torch.nn.Module, zero_stage: int, dtype: torch.dtype, keep: bool) -> dict[str, str]:
-    """*Collective under ZeRO-3.* Hash of every parameter once cast to `dtype`, a tied head's included."""
-    digests = {
-        name: tensor_digest(parameter.detach().to(dtype))
-        for name, parameter in whole_parameters(module, zero_stage)
-        if keep
-    }
-    first = {id(parameter): name for name, parameter in module.named_parameters()}
-    every = module.named_parameters(remove_duplicate=False)
-    return {name: digests[first[id(parameter)]] for name, parameter in every if keep}
+    """*Collective under ZeRO-3.* Hash of every weight once cast to `dtype`, a tied head's included."""
+    digests = {name: tensor_digest(weight.to(dtype)) for name, weight in whole_weights(module, zero_stage) if keep}
+    first = {id(weight.base): weight.name for weight in published(module)}
+    every = published(module, remove_duplicate=False)
+    return {weight.name: digests[first[id(weight.base)]] for weight in every if keep}
 
 
-def _buckets(module: torch.nn.Module, limit: int) -> Iterator[list[tuple[str, torch.nn.Parameter]]]:
-    bucket: list[tuple[str, torch.nn.Parameter]] = []
+def _buckets(module: torch.nn.Module, limit: int) -> Iterator[list[Published]]:
+    bucket: list[Published] = []
     size = 0
-    for name, parameter in module.named_parameters():
-        own = torch.Size(whole_size(parameter)).numel() * parameter.element_size()
+    for weight in published(module):
+        own = sum(torch.Size(whole_size(p)).numel() * p.element_size() for p in weight.parameters)
         if bucket and size + own > limit:
             yield bucket
             bucket, size = [], 0
-        bucket.append((name, parameter))
+        bucket.append(weight)
         size += own
     if bucket:
         yield bucket

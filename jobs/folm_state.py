@@ -69,7 +69,7 @@ def resume(config: Config, dataset: Dataset, actors: Actors, folder: Path) -> Pr
     newest = found[-1]
     state = read_json(newest / "state.json")
     _check_queries(config, dataset, state, newest)
-    gather([learner.load.remote(newest, newest / "model.safetensors") for learner in actors.learners], config, LEARNERS)
+    gather([learner.load.remote(newest) for learner in actors.learners], config, LEARNERS)
     return Progress(step=state["step"], consumed=state["consumed"], best=best, start=state["start"])
 
 

@@ -32,7 +32,7 @@ def initial_policy(config: Config, dataset: Dataset, lessons: list[list[list[str
     if not (folder / "config.json").is_file():
         answers = [subquery for fanouts in lessons for fanout in fanouts for subquery in fanout]
         texts = [query.text for query in dataset.queries] + answers
-        tokenizer = train_tokenizer(texts, config.policy.vocab_size)
+        tokenizer = train_tokenizer(texts, config.policy.vocab_size, config.policy.fold_words)
         words = None
         if config.policy.embeddings == "encoder":
             encoder = load_encoder(config.encoder.name)

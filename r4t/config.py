@@ -79,6 +79,14 @@ class Objective(Section):
         return self
 
 
+class Lora(Section):
+    """Low-rank adapters (peft): the learners train these alone, with the optimiser state that small."""
+
+    rank: int = Field(0, ge=0)  # 0: every weight trains
+    alpha: int = Field(32, ge=1)  # an adapter counts alpha / rank
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
 class Policy(Section):
     """A causal language model: a directory in Hugging Face format, or (None) a small Llama trained from scratch."""
 
@@ -89,6 +97,14 @@ class Policy(Section):
     heads: int = 4
     max_length: int = Field(192, ge=32)  # prompt + response, tokens
     embeddings: Literal["encoder", "random"] = "encoder"  # how a fresh policy's token embeddings start
+    fold_words: bool = False  # a fresh policy reads and writes one form of each word, lower-case
+    lora: Lora = Lora()
+
+    @model_validator(mode="after")
+    def _lora_needs_a_model(self) -> Policy:
+        if self.lora.rank and self.model is None:
+            raise ValueError("lora adapts a trained model: give policy.model, or set policy.lora.rank to 0")
+        return self
 
 
 class WarmStart(Section):

@@ -23,10 +23,13 @@ from r4t.types import Completion
 PHASE = Phase(lr=1e-3, betas=(0.9, 0.95), grad_clip=1e9)
 
 
-def configuration(updates: int = 2, rollout: dict[str, Any] | None = None, **learner: Any) -> Config:
+def configuration(
+    updates: int = 2, rollout: dict[str, Any] | None = None, policy: dict[str, Any] | None = None, **learner: Any
+) -> Config:
+    shape = {"vocab_size": 400, "hidden": 64, "layers": 2, "heads": 2, "max_length": 64}
     return parse_config(
         {
-            "policy": {"vocab_size": 400, "hidden": 64, "layers": 2, "heads": 2, "max_length": 64},
+            "policy": {**shape, **(policy or {})},
             "rl": {"queries_per_step": 2, "group_size": 4, "updates_per_batch": updates, "max_tokens": 24, "clip": 0.2},
             "rollout": {"kv_cache_gib": 0.1, "max_num_seqs": 16, "cpus": 0.5, **(rollout or {})},
             "learner": {"cpus": 0.2, **learner},

@@ -25,7 +25,7 @@ def write(ranks: Group, folder: Path) -> dict[str, torch.Tensor]:
 
 def resume(ranks: Group, folder: Path, out: Path) -> dict[str, torch.Tensor]:
     """Restores the checkpoint and takes the same next update."""
-    ranks("load", folder, folder / "model.safetensors")
+    ranks("load", folder)
     for slot in ("master", "exp_avg", "exp_avg_sq", "step"):
         restored, saved = ranks.state(out / slot, slot), saved_state(folder, slot)
         for name, value in saved.items():
@@ -68,4 +68,4 @@ def test_a_missing_rank_is_named(model_dir: Path, tmp_path: Path) -> None:
         write(ranks, tmp_path / "saved")
         (tmp_path / "saved" / "rank-1.safetensors").unlink()
         with pytest.raises(UserError, match=r"holds \d+ of the \d+ values"):
-            ranks("load", tmp_path / "saved", tmp_path / "saved" / "model.safetensors")
+            ranks("load", tmp_path / "saved")
