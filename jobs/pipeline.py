@@ -152,9 +152,9 @@ def _check_late_mistakes(config: Config) -> None:
 
     check_rows(config.retriever.rows, config.fanout.k)
     if config.policy.model is not None:
-        from r4t.policy import check_policy
+        from cluster.model_check import check_model
 
-        check_policy(config.policy.model)
+        check_model(config.policy.model, config)
 
 
 def _sinks(folder: Path, config: Config) -> tuple[Sink, ...]:

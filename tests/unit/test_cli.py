@@ -17,7 +17,9 @@ from jobs.pipeline import RESUMABLE, check_same_config, locked
 from r4t import lineage
 from r4t.config import Config, flatten, load_config
 from r4t.errors import UserError
+from r4t.policy import train_tokenizer
 
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 COMMANDS = ("run", "retrieve", "evaluate", "report", "control", "status", "verify", "doctor")
 
 
@@ -95,6 +97,38 @@ def test_one_stage_runs_alone_and_says_where_things_are(prepared: Path) -> None:
     done = r4t("run", TINY, "--stage", "prepare", "--run-dir", prepared)
     assert done.returncode == 0
     assert "is finished, nothing to do" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "overrides", "fragments"),
+    [
+        ({"model_type": "nobody"}, (), ["config.json is none that transformers knows", "nobody"]),
+        (
+            {"model_type": "nobody", "auto_map": {"AutoConfig": "code.Own"}},
+            (),
+            ["own code are not run here"],
+        ),
+        ({"model_type": "bert", "architectures": ["BertModel"]}, (), ["BertModel", "such as a LlamaForCausalLM"]),
+        ({"model_type": "llama"}, (), ["do not both know it"]),
+        (LLAMA | {"max_position_embeddings": 32}, (), ["policy.max_length", "more than the 32 tokens"]),
+        (LLAMA, ("fanout.prompt=paper",), ["no chat template", "chat_template.jinja", "compact"]),
+    ],
+    ids=["unknown-kind", "own-code", "encoder", "no-architecture", "too-long", "no-chat-template"],
+)
+def test_a_model_that_stage_1_cannot_run_is_refused_before_anything_is_written(
+    tmp_path: Path, config: dict[str, Any], overrides: tuple[str, ...], fragments: list[str]
+) -> None:
+    model = tmp_path / "model"
+    train_tokenizer(["apple pie", "beef stew"], 400).save_pretrained(model)
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    (model / "model.safetensors").touch()
+    sets = [part for override in overrides for part in ("--set", override)]
+    done = r4t("run", TINY, "--run-dir", tmp_path / "run", "--set", f"policy.model={model}", *sets)
+    assert_user_error(done, str(model), *fragments)
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "ran").exists()
 
 
 def test_status_of_a_started_run(prepared: Path) -> None:
