@@ -1,10 +1,11 @@
 """Scoring a step's completions in one call against one completion per call.
 
-    python -m benchmarks.rl_scoring [--completions 512] [--items 142472] [--repeats 5]
+    python -m benchmarks.rl_scoring [--sets RUN/sets] [--completions 512] [--items 142472] [--repeats 5]
 
-Every completion names ten sub-queries of its own over random unit items. Sub-query vectors are looked up, not computed:
-the encoder's own gain from batches is left out, and what is compared is parsing, search and the set-level terms.
-Prints JSON; seconds are medians over the repetitions.
+Over random unit items. Without `--sets` every completion names ten sub-queries of its own, which is the worst case: one
+call then saves nothing but calls. With it, the completions are those that a run's policy wrote in stage 2, with their
+own sub-queries in common. Sub-query vectors are looked up, not computed: the encoder's gain from batches is left out,
+and what is compared is parsing, search and the set-level terms. Prints JSON; seconds are medians over the repetitions.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks.environment import environment
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, unit_rows
 from r4t.config import parse_config
-from r4t.fanout import format_answer
+from r4t.errors import UserError
+from r4t.fanout import format_answer, parse
 from r4t.scoring import SetScorer, join_scored
 from r4t.types import Floats, Query, ScoredBatch
 
@@ -29,40 +33,59 @@ QUERIES = 64
 
 
 class Lookup(Encoder):
-    """Vectors made beforehand: the text is the number of its row."""
+    """Vectors made beforehand: row `rows[text]`."""
 
-    def __init__(self, vectors: Floats) -> None:
-        self.name, self.dim, self.vectors = "lookup", vectors.shape[1], vectors
+    def __init__(self, vectors: Floats, rows: dict[str, int]) -> None:
+        self.name, self.dim, self.vectors, self.rows = "lookup", vectors.shape[1], vectors, rows
 
     def _embed(self, texts: list[str]) -> Floats:
-        return self.vectors[[int(text) for text in texts]]
+        return self.vectors[[self.rows[text] for text in texts]]
 
     def _state(self) -> list[bytes]:
         return [self.vectors.tobytes()]
 
 
-def build(items: int, completions: int, k: int, dim: int) -> tuple[SetScorer, list[int], list[str]]:
-    """A scorer over random unit vectors, and the queries and texts of the completions."""
-    rng = np.random.default_rng(0)
+def random_rows(n: int, dim: int) -> Floats:
+    return unit_rows(np.random.default_rng(n).normal(size=(n, dim)).astype(np.float32), what="random vectors")
 
-    def random_rows(n: int) -> Floats:
-        return unit_rows(rng.normal(size=(n, dim)).astype(np.float32), what="random vectors")
 
+def made_up(completions: int, k: int, dim: int) -> tuple[Lookup, list[str]]:
+    """Answers that have no sub-query in common."""
+    names = [str(i) for i in range(completions * k)]
+    answers = [format_answer(names[start : start + k]) for start in range(0, len(names), k)]
+    return Lookup(random_rows(len(names), dim), {name: i for i, name in enumerate(names)}), answers
+
+
+def written(sets: Path, completions: int) -> tuple[Lookup, list[str]]:
+    """The first valid answers in the shards of a finished stage 2, query after query as a step sees them."""
+    answers: list[str] = []
+    vectors: dict[str, list[float]] = {}
+    for path in sorted(path for path in sets.glob("shard-*.parquet") if ".subqueries" not in path.name):
+        table = pq.read_table(path.with_suffix(".subqueries.parquet"))
+        texts = table["text"].to_pylist()
+        vectors |= dict(zip(texts, table["vector"].to_pylist(), strict=True))
+        shard = pq.read_table(path, columns=["valid", "subqueries"]).to_pylist()
+        answers += [format_answer([texts[i] for i in row["subqueries"]]) for row in shard if row["valid"]]
+        if len(answers) >= completions:
+            break
+    if len(answers) < completions:
+        raise UserError(f"{sets} holds {len(answers)} valid answers, {completions} are wanted: lower --completions")
+    rows = {text: i for i, text in enumerate(vectors)}
+    stacked = unit_rows(np.array(list(vectors.values()), dtype=np.float32), what=str(sets))
+    return Lookup(stacked, rows), answers[:completions]
+
+
+def build(items: int, k: int, encoder: Lookup) -> SetScorer:
+    """A scorer over random unit items and queries."""
     dataset = Dataset(
         item_ids=[str(i) for i in range(items)],
         item_texts=[""] * items,
         item_names=[""] * items,
-        item_vectors=random_rows(items),
+        item_vectors=random_rows(items, encoder.dim),
         queries=[Query(query_id=str(q), text=str(q), split="train") for q in range(QUERIES)],
-        query_vectors=random_rows(QUERIES),
+        query_vectors=random_rows(QUERIES, encoder.dim),
     )
-    config = parse_config({"fanout": {"k": k}, "encoder": {"dim": dim}})
-    texts = [format_answer([str(c * k + i) for i in range(k)]) for c in range(completions)]
-    return (
-        SetScorer(dataset, Lookup(random_rows(completions * k)), config),
-        [c % QUERIES for c in range(completions)],
-        texts,
-    )
+    return SetScorer(dataset, encoder, parse_config({"fanout": {"k": k}, "encoder": {"dim": encoder.dim}}))
 
 
 def timed(score: Callable[[], ScoredBatch], repeats: int) -> tuple[float, ScoredBatch]:
@@ -78,13 +101,17 @@ def timed(score: Callable[[], ScoredBatch], repeats: int) -> tuple[float, Scored
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", type=Path, help="the sets folder of a run; default: answers without a common query")
     parser.add_argument("--completions", type=int, default=512)
     parser.add_argument("--items", type=int, default=142_472)
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=5)
     a = parser.parse_args()
-    scorer, rows, texts = build(a.items, a.completions, a.k, a.dim)
+    encoder, texts = written(a.sets, a.completions) if a.sets else made_up(a.completions, a.k, a.dim)
+    scorer = build(a.items, a.k, encoder)
+    rows = [c % QUERIES for c in range(a.completions)]
+    asked = [text for answer in texts for text in parse(answer, a.k).subqueries]
     whole, together = timed(lambda: scorer.score(rows, texts), a.repeats)
     single, apart = timed(
         lambda: join_scored([scorer.score([row], [text]) for row, text in zip(rows, texts, strict=True)]), a.repeats
@@ -93,8 +120,9 @@ def main() -> None:
     result = {
         "completions": a.completions,
         "subqueries": a.k,
+        "distinct_subqueries": len(set(asked)),
         "items": a.items,
-        "dim": a.dim,
+        "dim": encoder.dim,
         "repeats": a.repeats,
         "encoder": "excluded: vectors are looked up",
         "seconds_whole_batch": whole,
