@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
@@ -180,10 +181,16 @@ class PolicyLearner:
         return (parts.total * mask).sum()
 
     def _logprobs(self, part: TokenBatch, temperature: float) -> torch.Tensor:
-        """[S, T-1] log-probability of each next token under the sampling law at `temperature`."""
+        """[S, T-1] log-probability of each next token under the sampling law at `temperature`.
+
+        Columns before the first answer are 0: no logits are computed where every sequence still reads its prompt.
+        """
         tokens, attention = self._to(part.tokens), self._to(part.attention)
-        logits = self.engine(input_ids=tokens, attention_mask=attention, use_cache=False).logits
-        return next_token_logprobs(logits, tokens, temperature)
+        first = int(part.mask.any(axis=0).argmax())
+        logits = self.engine(
+            input_ids=tokens, attention_mask=attention, use_cache=False, logits_to_keep=tokens.shape[1] - first
+        ).logits
+        return pad(next_token_logprobs(logits, tokens[:, first:], temperature), (first, 0))
 
     def _step(self, loss: torch.Tensor, lr: float, *, boundary: bool) -> None:
         for group in self.engine.optimizer.param_groups:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from r4t.update_stats import merge_ranks
 from tests.integration.rl_fixtures import batch, configuration, group
@@ -54,6 +55,21 @@ def test_the_gradient_is_the_same_on_any_layout(
     for name, value in whole.items():
         assert torch.equal(value, cut[name]), "gathered in one bucket or in many"
         assert not torch.equal(value, start[name]), "every parameter moved"
+
+
+def test_log_probabilities_are_the_models_own_wherever_a_token_is_trained(model_dir: Path) -> None:
+    sequences = batch()
+    with group(configuration(ranks=1), model_dir) as ranks:
+        own = torch.from_numpy(ranks("logprobs", sequences)[0])
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    tokens, mask = torch.from_numpy(sequences.tokens), torch.from_numpy(sequences.mask)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, attention_mask=torch.from_numpy(sequences.attention).long()).logits
+    expected = logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None]).squeeze(2)
+    torch.testing.assert_close(own[mask], expected[mask], rtol=1e-4, atol=1e-5)
+    prompt = int(mask.any(0).int().argmax())
+    assert prompt > 0
+    assert not own[:, :prompt].any(), "no logits where every sequence still reads its prompt"
 
 
 def test_c20_an_update_takes_several_steps_and_reports_ratio_and_clipping(model_dir: Path) -> None:
