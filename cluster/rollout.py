@@ -40,12 +40,13 @@ class RolloutEngine:
             logprobs_mode="processed_logprobs",  # of the sampling law, temperature included
             skip_tokenizer_init=True,
             generation_config="vllm",
-            worker_extension_cls="cluster.weight_receiver.WeightReceiver",
+            worker_extension_cls="cluster.engine_extension.EngineExtension",
             weight_transfer_config=None if transport == "file" else WeightTransferConfig(backend=transport),
             seed=config.seed,
             disable_log_stats=True,
             use_tqdm_on_load=False,
         )
+        self.llm.collective_rpc("use_seeded_sampling")
         self._prompts: dict[str, tuple[int, ...]] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the parameters that arrived last
 
