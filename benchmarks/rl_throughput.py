@@ -123,7 +123,8 @@ def main() -> None:
     speed = {name: side["completions_per_second"] for name, side in result.items()}
     result["one_step_off_over_synchronous"] = speed["r4t_one_step_off"] / speed["r4t_synchronous"]
     if a.trl:
-        result["r4t_over_trl"] = speed["r4t_synchronous"] / speed["trl"]
+        result["synchronous_over_trl"] = speed["r4t_synchronous"] / speed["trl"]
+        result["one_step_off_over_trl"] = speed["r4t_one_step_off"] / speed["trl"]
     setting: dict[str, Any] = {
         "queries_per_step": config.rl.queries_per_step,
         "completions_per_batch": completions,

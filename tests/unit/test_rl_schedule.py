@@ -24,9 +24,12 @@ def test_without_spread_phases_add_up_or_overlap(
     sample, learn = rounds * rollout / given_.groups, train * machines / learners + sync
     assert simulate(given_, samplers, learners, 0, 20, 0.0) == pytest.approx(sample + learn)
     overlapped = simulate(given_, samplers, learners, 1, 20, 0.0)
-    assert max(sample, learn) * (1 - 1e-9) <= overlapped <= sample + learn + 1e-9
+    busy = (
+        given_.rollout * machines / samplers
+    )  # of all sampling machines on average: rounds of two steps may interlock
+    assert max(busy, learn) * (1 - 1e-9) <= overlapped <= sample + learn + 1e-9
     if (given_.groups * machines) % samplers == 0:
-        assert overlapped == pytest.approx(max(sample, learn), rel=0.06)
+        assert overlapped == pytest.approx(max(sample, learn), rel=0.06)  # the first steps count too
 
 
 def test_overlap_gains_most_where_both_phases_are_as_long() -> None:
