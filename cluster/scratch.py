@@ -20,9 +20,13 @@ class Scratch:
     def __init__(self, root: Path, prefix: str) -> None:
         for left in root.glob(f"{prefix}*"):
             _remove_if_abandoned(left)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-        self._lock = (self.path / LOCK).open("w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        while True:
+            self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+            self._lock = (self.path / LOCK).open("w")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            if (self.path / LOCK).exists():
+                break
+            self._lock.close()  # another process took the folder for abandoned before it was locked
 
     def close(self) -> None:
         """Removes the folder with everything in it."""

@@ -1,7 +1,7 @@
 """Seeded sampling at the cost of one random number a token.
 
 vLLM draws an exponential variate for *every entry of the vocabulary* from each request's own generator, one request
-after the other: a third of a small policy's decoding time on a CPU, more with a real vocabulary. Inverting the
+after the other: a large part of decoding on a CPU, and more with a larger vocabulary. Inverting the
 cumulative distribution at one uniform number samples the same law.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -32,14 +32,14 @@ def deepspeed_config(config: Config, grad_clip: float) -> dict[str, Any]:
 
 
 def gathered(
-    parameters: Sequence[torch.nn.Parameter], zero_stage: int, modifier_rank: int | None = None
+    parameters: list[torch.nn.Parameter], zero_stage: int, modifier_rank: int | None = None
 ) -> AbstractContextManager[Any]:
     """A context in which `parameters` are whole on every rank (ZeRO-3 partitions them)."""
     if zero_stage < 3:
         return nullcontext()
     import deepspeed
 
-    return deepspeed.zero.GatheredParameters(list(parameters), modifier_rank=modifier_rank)
+    return deepspeed.zero.GatheredParameters(parameters, modifier_rank=modifier_rank)
 
 
 def whole_weights(

@@ -9,7 +9,7 @@ from r4t.errors import UserError
 from r4t.types import Floats, Ints
 
 # Process-wide settings of FAISS. Left alone, 1.15 computes batches below about 1,000 queries without matrix products,
-# at a ninth of the speed; and larger blocks of queries than these fall out of the cache.
+# at a fraction of the speed; and larger blocks of queries than these fall out of the cache.
 faiss.cvar.distance_compute_blas_threshold = 20
 faiss.cvar.distance_compute_blas_query_bs = 1024
 

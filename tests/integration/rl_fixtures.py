@@ -59,6 +59,14 @@ def batch(sequences: int = 10) -> TokenBatch:
     return token_batch(made, advantages, np.ones(sequences, dtype=bool), pad_id=0)
 
 
+def model_logprobs(model: torch.nn.Module, sequences: TokenBatch) -> torch.Tensor:
+    """[S, T-1] log-probability of each next token by plain transformers."""
+    tokens = torch.from_numpy(sequences.tokens)
+    with torch.no_grad():
+        logits = model(input_ids=tokens, attention_mask=torch.from_numpy(sequences.attention).long()).logits
+    return logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None]).squeeze(2)
+
+
 class Group:
     """Learner ranks that are called together."""
 

@@ -8,10 +8,11 @@ import pytest
 import torch
 from ray.exceptions import RayTaskError
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from r4t.config import Config
 from r4t.errors import UserError
-from tests.integration.rl_fixtures import Group, batch, configuration, group, saved_state
+from tests.integration.rl_fixtures import Group, batch, configuration, group, model_logprobs, saved_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -41,8 +42,13 @@ def test_adapters_alone_train_and_outsiders_see_them_merged(model_dir: Path, tmp
         assert all(torch.equal(fresh[name], value) for name, value in start.items()), "a fresh adapter changes nothing"
         before = ranks("logprobs", batch())[0]
         after = saved_and_next(ranks, tmp_path / "saved")
-        assert abs(ranks("logprobs", batch())[0] - before).max() > 1e-3
+        own = ranks("logprobs", batch())[0]
+        assert abs(own - before).max() > 1e-3
         digests = ranks("weight_digest")[0]
+    merged = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
+    merged.load_state_dict(after, strict=False)
+    mask, seen = batch().mask, model_logprobs(merged, batch()).numpy()
+    assert abs(own - seen)[mask].max() < 1e-4, "merged weights compute what the adapted learner does"
     for name, value in after.items():
         adapted = any(f".{target}." in name for target in TARGETS)
         change = value - start[name]

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from r4t.update_stats import merge_ranks
-from tests.integration.rl_fixtures import batch, configuration, group
+from tests.integration.rl_fixtures import batch, configuration, group, model_logprobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
 
@@ -62,10 +62,7 @@ def test_log_probabilities_are_the_models_own_wherever_a_token_is_trained(model_
     with group(configuration(ranks=1), model_dir) as ranks:
         own = torch.from_numpy(ranks("logprobs", sequences)[0])
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
-    tokens, mask = torch.from_numpy(sequences.tokens), torch.from_numpy(sequences.mask)
-    with torch.no_grad():
-        logits = model(input_ids=tokens, attention_mask=torch.from_numpy(sequences.attention).long()).logits
-    expected = logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None]).squeeze(2)
+    mask, expected = torch.from_numpy(sequences.mask), model_logprobs(model, sequences)
     torch.testing.assert_close(own[mask], expected[mask], rtol=1e-4, atol=1e-5)
     prompt = int(mask.any(0).int().argmax())
     assert prompt > 0
