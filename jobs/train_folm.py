@@ -160,7 +160,7 @@ def prove_engines(
                 actors.restart_rollout(index, channel, str(lost))
         else:
             run.say(
-                f"folm: every rollout engine equals the learner bit for bit (log-probabilities within {gap:.1g} nats)"
+                f"folm: every rollout engine equals the learner bit for bit (log-probabilities: {gap:.1g} nats per token)"
             )
             return
 

@@ -1,0 +1,36 @@
+"""The configuration: one typed YAML file, a section per idea. `load_config` reads it."""
+
+from r4t.config.data import Data, Encoder, Fanout
+from r4t.config.objective import Objective, Weights
+from r4t.config.policy import RL, Alarms, Learner, Lora, Policy, Rollout, Scorer, WarmStart
+from r4t.config.retriever import Evaluate, Retriever, Sampler, Sets
+from r4t.config.root import Cluster, Config, Task, Tracking, flatten, load_config, parse_config
+from r4t.config.section import Section
+
+__all__ = [
+    "RL",
+    "Alarms",
+    "Cluster",
+    "Config",
+    "Data",
+    "Encoder",
+    "Evaluate",
+    "Fanout",
+    "Learner",
+    "Lora",
+    "Objective",
+    "Policy",
+    "Retriever",
+    "Rollout",
+    "Sampler",
+    "Scorer",
+    "Section",
+    "Sets",
+    "Task",
+    "Tracking",
+    "WarmStart",
+    "Weights",
+    "flatten",
+    "load_config",
+    "parse_config",
+]

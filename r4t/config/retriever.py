@@ -1,0 +1,78 @@
+"""Keys of stages 2 and 3: training sets, the diffusion retriever, evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from r4t.config.section import Section
+
+
+class Sets(Section):
+    """Synthesis of training sets (paper section 2.4)."""
+
+    samples_per_query: int = Field(2, ge=1)
+    temperature: float = 0.9
+    shard_queries: int = Field(256, ge=1)  # queries per shard
+    min_reward: float | None = None  # filters are off by default
+    top_fraction: float | None = Field(None, gt=0, le=1)
+
+
+class Sampler(Section):
+    """How the retriever draws sets. `steps` solver points; the report counts network calls (guidance doubles them)."""
+
+    name: Literal["euler_maruyama", "ode_euler", "heun", "dpmpp_2m"] = "dpmpp_2m"
+    steps: int = Field(8, ge=1)
+    guidance: float = Field(0.1, ge=0)
+    sigma_max: float | None = None  # None: the training range
+    sigma_end: float = 1e-3
+    rho: float = 7.0
+
+
+class Retriever(Section):
+    """Set denoiser and its training (paper section 5, Table 3)."""
+
+    rows: int = Field(12, ge=1)  # L
+    hidden: int = 128
+    mlp: int = 256
+    layers: int = 3
+    heads: int = 4
+    dropout: float = Field(0.0, ge=0, lt=1)
+    attention_dropout: float = Field(0.0, ge=0, lt=1)
+    noise_dim: int = 64
+    register_token: bool = True  # a second context token, so that cross-attention is not degenerate
+    sigma_min: float = 1e-4
+    sigma_max: float = 7.0
+    sigma_data: float | None = None  # None: measured on the training sets
+    sigma_law: Literal["log_uniform", "log_normal"] = "log_uniform"
+    sigma_log_mean: float = -0.9  # of ln sigma, log_normal only
+    sigma_log_std: float = 1.1
+    p_drop: float = Field(0.1, ge=0, lt=1)
+    ranks: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)  # of each rank on CPU; at this size a second one waits more than it works
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
+    steps: int = Field(800, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = 3e-3
+    warmup_steps: int = 40
+    final_lr: float = 1e-5
+    grad_clip: float = 1.0
+    ema: float = Field(0.99, ge=0, lt=1)
+    validation_share: float = Field(0.05, gt=0, lt=1)  # of the training queries
+    validate_every: int = 200
+    checkpoint_every: int = 200
+    sampler: Sampler = Sampler()
+
+
+class Evaluate(Section):
+    split: Literal["valid", "test"] = "test"
+    queries: int = Field(300, ge=1)  # at most
+    seeds: tuple[int, ...] = (0,)
+    temperature: float = 1.0
+    best_of: int = Field(5, ge=1)
+    mmr_lambda: float = Field(0.5, ge=0, le=1)
+    latency_batches: tuple[int, ...] = (1, 8, 64)
+    latency_repeats: int = Field(10, ge=1)
+    judge: str = "minilm"
+    zero_shot_diffusion: bool = True  # also compile the warm-started policy, to show what RL adds

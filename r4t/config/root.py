@@ -1,0 +1,161 @@
+"""The configuration: one typed YAML file. Unknown keys are errors that suggest the nearest known key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from r4t.config.data import Data, Encoder, Fanout
+from r4t.config.objective import Objective
+from r4t.config.policy import RL, Learner, Policy, Rollout, Scorer, WarmStart
+from r4t.config.retriever import Evaluate, Retriever, Sets
+from r4t.config.section import Section
+from r4t.errors import UserError, did_you_mean
+
+Task = Literal["oar", "wscr"]
+
+
+class Tracking(Section):
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
+    project: str = "r4t"
+
+
+class Cluster(Section):
+    """Where it runs. `device` is the one switch between CPU and GPU."""
+
+    device: Literal["cpu", "cuda"] = "cpu"
+    placement_timeout: float = 120.0  # seconds
+    call_timeout: float = 900.0  # seconds any single remote call may take
+    max_restarts: int = Field(3, ge=0)  # of one rollout worker, one scorer or the learner group, in one start of a run
+
+
+class Config(Section):
+    name: str = "run"
+    seed: int = 0
+    task: Task = "oar"
+    data: Data = Data()
+    encoder: Encoder = Encoder()
+    fanout: Fanout = Fanout()
+    objective: Objective = Objective()
+    policy: Policy = Policy()
+    warm_start: WarmStart = WarmStart()
+    rl: RL = RL()
+    rollout: Rollout = Rollout()
+    learner: Learner = Learner()
+    scorer: Scorer = Scorer()
+    sets: Sets = Sets()
+    retriever: Retriever = Retriever()
+    evaluate: Evaluate = Evaluate()
+    tracking: Tracking = Tracking()
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Config:
+        sequences = self.rl.queries_per_step * self.rl.group_size
+        if sequences % self.rl.updates_per_batch or sequences < self.rl.updates_per_batch * self.learner.ranks:
+            raise ValueError(
+                f"rl.queries_per_step x rl.group_size = {sequences} sequences do not divide into rl.updates_per_batch ="
+                f" {self.rl.updates_per_batch} equal parts of one or more for each of learner.ranks ="
+                f" {self.learner.ranks}: change one of them"
+            )
+        if self.rollout.colocate and self.rollout.workers != self.learner.ranks:
+            raise ValueError(
+                f"rollout.colocate pairs each of {self.rollout.workers} rollout.workers with one of"
+                f" {self.learner.ranks} learner.ranks on a GPU: make them equal"
+            )
+        if self.objective.kind == "coverage" and self.task != "wscr":
+            raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")
+        if self.data.kind == "parquet" and self.data.items is None:
+            raise ValueError("data.kind 'parquet' needs data.items, the path of a Parquet file with item_id and text")
+        return self
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> Config:
+    """Reads a YAML file, applies `a.b=c` overrides (values are YAML) and validates.
+
+    Raises UserError naming the key and the fix. Relative paths inside the file are relative to the file's folder.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(
+            f"no config at {path}: give the path of a YAML file, for example configs/quickstart.yaml"
+        ) from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise UserError(f"{path} must hold a mapping of sections, not a {type(raw).__name__}")
+    for override in overrides or []:
+        _apply(raw, override)
+    config = parse_config(raw)
+    return _anchor_paths(config, path.parent)
+
+
+def parse_config(raw: dict[str, Any]) -> Config:
+    """Validates a mapping. Raises UserError that lists every offending key."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(e) for e in error.errors())) from None
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """`{"rl.lr": 0.0004, ...}`: what run directories compare to tell two configurations apart."""
+
+    def walk(prefix: str, value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):
+            return {k: v for key, sub in value.items() for k, v in walk(f"{prefix}{key}.", sub).items()}
+        return {prefix[:-1]: value}
+
+    return walk("", config.model_dump(mode="json"))
+
+
+def _apply(raw: dict[str, Any], override: str) -> None:
+    key, sep, value = override.partition("=")
+    if not sep:
+        raise UserError(f"--set {override!r} has no '=': write it as section.key=value")
+    *sections, last = key.strip().split(".")
+    node = raw
+    for section in sections:
+        child = node.setdefault(section, {})
+        if not isinstance(child, dict):
+            raise UserError(f"--set {override!r}: {section} is a value, not a section")
+        node = child
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: the value is not valid YAML") from None
+
+
+def _explain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        *sections, last = error["loc"]
+        known = _known_keys([str(s) for s in sections])
+        return f"unknown config key '{where}'{did_you_mean(str(last), known)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"config key '{where}': {message} (got {error['input']!r})" if where else message
+
+
+def _known_keys(sections: list[str]) -> list[str]:
+    model: Any = Config
+    for section in sections:
+        field = model.model_fields.get(section)
+        if field is None:
+            return []
+        model = field.annotation
+    return list(getattr(model, "model_fields", {}))
+
+
+def _anchor_paths(config: Config, folder: Path) -> Config:
+    def anchor(path: Path | None) -> Path | None:
+        return path if path is None or path.is_absolute() else (folder / path).resolve()
+
+    data = config.data.model_copy(update={"items": anchor(config.data.items), "sets": anchor(config.data.sets)})
+    policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
+    return config.model_copy(update={"data": data, "policy": policy})
