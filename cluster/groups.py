@@ -13,6 +13,7 @@ from cluster.dispatch import Chunk, Dispatch, Draw
 from r4t.catalog.dataset import Dataset
 from r4t.config import Config
 from r4t.grpo import informative_groups
+from r4t.objective.training import training_rewards
 from r4t.slots import SlotBuffer
 from r4t.stream import QueryStream
 from r4t.types import Group
@@ -110,7 +111,9 @@ class GroupSource:
         if not self._arrived:
             self._arrived.extend(self.dispatch.collect(self._chunks.popleft()))
         group = self._arrived.popleft()
-        informative = bool(informative_groups(group.scored.rewards[None], self.config.rl.std_tolerance)[0])
+        version = group.completions[0].policy_version
+        rewards, _ = training_rewards(group.scored, self.config.objective, [version])
+        informative = bool(informative_groups(rewards[None], self.config.rl.std_tolerance)[0])
         position = self.slots.decide(informative)
         if position != group.key:
             raise RuntimeError(f"group {group.key} arrived where group {position} was due")

@@ -18,7 +18,7 @@ class RewardScorer:
 
     def __init__(self, prepare_folder: Path, config: Config) -> None:
         encoder = load_encoder(config.encoder.name, config.encoder.dim)
-        self.scorer = SetScorer(load_dataset(prepare_folder), encoder, config)
+        self.scorer = SetScorer(load_dataset(prepare_folder, config.objective.columns), encoder, config)
 
     def score(self, query_rows: Sequence[int], texts: Sequence[str]) -> ScoredBatch:
         return self.scorer.score(query_rows, texts)

@@ -46,8 +46,8 @@ def self_test(
     if gap.max() > limit:
         raise RuntimeError(
             f"rollout worker {int(gap.argmax())} holds the learner's weights but computes other log-probabilities: they"
-            f" differ by {gap.max():.2g} nats per token (limit {limit:g}). Its kernels or its context of the prompt are at fault:"
-            " compare rollout.dtype with learner.dtype and the versions that `r4t doctor` prints with the lock"
+            f" differ by {gap.max():.2g} nats per token (limit {limit:g}). Its kernels or its context of the prompt are"
+            " at fault: compare rollout.dtype with learner.dtype, and what `r4t doctor` prints with the lock"
         )
     return float(gap.max())
 

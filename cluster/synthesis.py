@@ -81,7 +81,7 @@ class ShardScorer:
 
     def __init__(self, prepare_folder: Path, config: Config) -> None:
         self.config = config
-        self.dataset = load_dataset(prepare_folder)
+        self.dataset = load_dataset(prepare_folder, config.objective.columns)
         self.encoder = load_encoder(config.encoder.name, config.encoder.dim)
         self.scorer = SetScorer(self.dataset, self.encoder, scoring_config(config))
 

@@ -15,14 +15,14 @@ from cluster.roles import place
 from jobs import train_folm
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
-from r4t.config import Config, Objective, Weights
+from r4t.config import Config, Objective
 from r4t.errors import UserError
 from r4t.lineage import write_json
 
 VARIANTS = {
-    "groundedness": Weights(groundedness=1.0, diversity=0.0, alignment=0.0),
-    "groundedness + alignment": Weights(groundedness=0.5, diversity=0.0, alignment=0.5),
-    "all three": Weights(groundedness=0.3, diversity=0.3, alignment=0.4),
+    "groundedness": {"groundedness": 1.0, "diversity": 0.0, "alignment": 0.0},
+    "groundedness + alignment": {"groundedness": 0.5, "diversity": 0.0, "alignment": 0.5},
+    "all three": {"groundedness": 0.3, "diversity": 0.3, "alignment": 0.4},
 }
 CURVE = ("distinct", "diversity", "groundedness", "alignment", "distinct_items")
 
@@ -62,4 +62,4 @@ def _variant(config: Config, run: Run, folder: Path, name: str, steps: int) -> d
         {"step": entry["step"]} | {key: entry["values"][key] for key in CURVE if key in entry["values"]}
         for entry in valid
     ]
-    return {"name": name, "weights": VARIANTS[name].model_dump(), "curve": curve}
+    return {"name": name, "weights": VARIANTS[name], "curve": curve}

@@ -66,7 +66,7 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
     """Everything but the choice of methods and the start of the engine behind `policies`."""
     start = time.monotonic()
     folder = run.stage_folder("evaluate")
-    dataset = load_dataset(run.folder / "prepare")
+    dataset = load_dataset(run.folder / "prepare", (*config.objective.columns, config.objective.category_column))
     encoder = load_encoder(config.encoder.name, config.encoder.dim)
     yardstick = Yardstick(
         dataset=dataset,

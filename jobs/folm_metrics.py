@@ -35,7 +35,7 @@ def summary(config: Config, batch: Batch) -> dict[str, float]:
     values |= vital_signs(scored)
     for name, term in scored.terms.items():
         values[f"reward/{name}"] = float(np.nanmean(term))
-        weight = getattr(config.objective.weights, name, 1.0)
+        weight = config.objective.weights.get(name, 1.0)
         values[f"spread/{name}"] = float(_mean_spread(term.reshape(len(groups), -1)) * weight)
     return values
 

@@ -48,7 +48,7 @@ def retrieve(run_folder: Path, query: str, k: int | None = None, method: str = C
     check_methods([method], run_folder)
     wanted = _checked(query, k, method, config)
     encoder = load_encoder(config.encoder.name, config.encoder.dim)
-    dataset = with_query(load_dataset(run_folder / "prepare"), query.strip(), encoder)
+    dataset = with_query(load_dataset(run_folder / "prepare", config.objective.columns), query.strip(), encoder)
     policies = local_policies(run_folder / "folm", config) if method in POLICY_OF else None
     built = build_methods([method], config, run_folder, dataset, encoder, policies)[method]
     sets = built.retrieve(QueryBatch.of_rows(dataset, [len(dataset.queries) - 1]), seed)

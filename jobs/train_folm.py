@@ -159,9 +159,7 @@ def prove_engines(
             for index in lost.missing:
                 actors.restart_rollout(index, channel, str(lost))
         else:
-            run.say(
-                f"folm: every rollout engine equals the learner bit for bit (log-probabilities: {gap:.1g} nats per token)"
-            )
+            run.say(f"folm: every rollout engine equals the learner bit for bit (within {gap:.1g} nats per token)")
             return
 
 

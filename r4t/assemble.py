@@ -11,6 +11,7 @@ from r4t.batch import TokenBatch, token_batch
 from r4t.config import Config
 from r4t.credit import piece_ends, token_rows
 from r4t.grpo import group_advantages, informative_groups, row_advantages, token_advantages
+from r4t.objective.training import training_rewards
 from r4t.types import Completion, Floats, ScoredBatch
 
 
@@ -19,7 +20,9 @@ def assemble(
 ) -> TokenBatch:
     """Token batch of Q groups of G answers, query-major. Answers of uninformative groups stay in place, untrained."""
     rl = config.rl
-    rewards = scored.rewards.reshape(-1, rl.group_size)
+    versions = [completion.policy_version for completion in completions[:: rl.group_size]]
+    weighed, credit = training_rewards(scored, config.objective, versions)
+    rewards = weighed.reshape(-1, rl.group_size)
     set_advantages = group_advantages(rewards, rl.advantage_eps).ravel()
     trained = np.repeat(informative_groups(rewards, rl.std_tolerance), rl.group_size)
     if config.objective.credit == "set":
@@ -27,19 +30,20 @@ def assemble(
             np.full(len(c.token_ids), a, dtype=np.float32) for c, a in zip(completions, set_advantages, strict=True)
         ]
     else:
-        advantages = _per_row(completions, scored, set_advantages, tokenizer, config)
+        advantages = _per_row(completions, scored, credit, set_advantages, tokenizer, config)
     return token_batch(completions, advantages, trained, tokenizer.pad_token_id)
 
 
 def _per_row(
     completions: Sequence[Completion],
     scored: ScoredBatch,
+    row_credit: Floats,
     set_advantages: Floats,
     tokenizer: PreTrainedTokenizerBase,
     config: Config,
 ) -> list[Floats]:
     valid = np.array([fanout.valid for fanout in scored.fanouts]).reshape(-1, config.rl.group_size)
-    credit = scored.row_credit.reshape(*valid.shape, -1)
+    credit = row_credit.reshape(*valid.shape, -1)
     rows = row_advantages(credit, valid, config.rl.advantage_eps).reshape(len(completions), -1)
     advantages = []
     for completion, fanout, own, whole in zip(completions, scored.fanouts, rows, set_advantages, strict=True):

@@ -11,7 +11,9 @@ from r4t.catalog.encoders import Encoder
 from r4t.catalog.index import ExactIndex
 from r4t.config import Config
 from r4t.fanout import parse
-from r4t.objective.compose import Scores, SetInputs, inverse_frequency_weights, score_sets
+from r4t.objective.compose import Scores, inverse_frequency_weights, score_sets
+from r4t.objective.facts import item_facts
+from r4t.objective.inputs import SetInputs
 from r4t.types import Floats, Ints, ScoredBatch
 
 
@@ -25,6 +27,7 @@ class SetScorer:
         self.index = ExactIndex(dataset.item_vectors)
         inverse = config.task == "wscr" and config.objective.coverage_weighting == "inverse_frequency"
         self.item_weights = inverse_frequency_weights(dataset.item_frequencies()) if inverse else None
+        self.facts = item_facts(dataset.facts, config.objective, dataset.item_frequencies())
 
     def score(self, query_rows: Sequence[int], texts: Sequence[str]) -> ScoredBatch:
         """Scores B answers to the queries at `query_rows`. Invalid answers get the objective's invalid reward."""
@@ -37,6 +40,7 @@ class SetScorer:
         credit = np.zeros((batch, k), dtype=np.float32)
         pairwise = np.full(batch, np.nan, dtype=np.float32)
         terms: dict[str, Floats] = {}
+        credits: dict[str, Floats] = {}
         if valid.any():
             rows = np.asarray(query_rows)[valid]
             directions, found, cosine = self.search([f.subqueries for f in fanouts if f.valid])
@@ -48,8 +52,18 @@ class SetScorer:
             for name, values in scores.terms.items():
                 terms[name] = np.full(batch, np.nan, dtype=np.float32)
                 terms[name][valid] = values
+            if self.config.objective.reweighted:
+                credits = {name: np.zeros((batch, k), dtype=np.float32) for name in scores.credits}
+                for name, values in scores.credits.items():
+                    credits[name][valid] = values
         return ScoredBatch(
-            fanouts=fanouts, rewards=rewards, terms=terms, items=items, row_credit=credit, cosine=pairwise
+            fanouts=fanouts,
+            rewards=rewards,
+            terms=terms,
+            items=items,
+            row_credit=credit,
+            cosine=pairwise,
+            credits=credits,
         )
 
     def search(self, subqueries: Sequence[Sequence[str]]) -> tuple[Floats, Ints, Floats]:
@@ -81,6 +95,7 @@ class SetScorer:
             item_vectors=self.dataset.item_vectors,
             references=references,
             item_weights=self.item_weights,
+            facts=self.facts,
         )
         return score_sets(inputs, self.config.objective)
 
@@ -103,12 +118,14 @@ def part_of(scored: ScoredBatch, rows: slice) -> ScoredBatch:
         items=scored.items[rows],
         row_credit=scored.row_credit[rows],
         cosine=scored.cosine[rows],
+        credits={name: values[rows] for name, values in scored.credits.items()},
     )
 
 
 def join_scored(parts: Sequence[ScoredBatch]) -> ScoredBatch:
-    """One batch from consecutive parts; a term that a part lacks (all its answers invalid) is NaN there."""
+    """One batch from consecutive parts. A term that a part lacks (no valid answer) is NaN there, its credit 0."""
     names = sorted({name for part in parts for name in part.terms})
+    credited = sorted({name for part in parts for name in part.credits})
     return ScoredBatch(
         fanouts=tuple(fanout for part in parts for fanout in part.fanouts),
         rewards=np.concatenate([part.rewards for part in parts]),
@@ -119,4 +136,8 @@ def join_scored(parts: Sequence[ScoredBatch]) -> ScoredBatch:
         items=np.concatenate([part.items for part in parts]),
         row_credit=np.concatenate([part.row_credit for part in parts]),
         cosine=np.concatenate([part.cosine for part in parts]),
+        credits={
+            name: np.concatenate([part.credits.get(name, np.zeros_like(part.row_credit)) for part in parts])
+            for name in credited
+        },
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,8 @@ class ScoredBatch:
     """[B, k] marginal contribution of each sub-query to the reward (0 when invalid)."""
     cosine: Floats
     """[B] mean pairwise cosine of the sub-query embeddings (NaN when invalid, 0 when k is 1)."""
+    credits: dict[str, Floats] = field(default_factory=dict)
+    """The same [B, k] for each weighted term by itself, unweighted; only where training weighs terms anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

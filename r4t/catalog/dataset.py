@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ class Dataset:
     queries: list[Query]
     query_vectors: Floats
     """[Q, d] unit rows."""
+    facts: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Further columns of the items file, each [N]."""
 
     def split(self, name: str) -> Ints:
         """Rows of the queries in `train`, `valid` or `test`, ascending. Raises UserError for another name."""
@@ -70,11 +72,16 @@ def save_dataset(folder: Path, catalog: Catalog, item_vectors: Floats, query_vec
     write_tensors(folder / "vectors.safetensors", {"items": item_vectors, "queries": query_vectors})
 
 
-def load_dataset(folder: Path) -> Dataset:
-    """Reads a finished prepare folder. Raises UserError when it is unfinished, damaged or holds unusable vectors."""
+def load_dataset(folder: Path, facts: Sequence[str] = ()) -> Dataset:
+    """Reads a finished prepare folder, and of the items' further columns those in `facts` that exist.
+
+    Raises UserError when it is unfinished, damaged or holds unusable vectors.
+    """
     if not is_finished(folder):
         raise UserError(f"{folder} holds no finished dataset: run `r4t run CONFIG --stage prepare` first")
-    items = pq.read_table(folder / "items.parquet", columns=["item_id", "text", "name"]).to_pydict()
+    known = pq.read_schema(folder / "items.parquet").names
+    wanted = dict.fromkeys(["item_id", "text", "name", *(name for name in facts if name in known)])
+    items = pq.read_table(folder / "items.parquet", columns=list(wanted)).to_pydict()
     queries = [
         Query(query_id=row["query_id"], text=row["text"], split=row["split"], references=tuple(row["references"]))
         for row in pq.read_table(folder / "queries.parquet").to_pylist()
@@ -88,6 +95,7 @@ def load_dataset(folder: Path) -> Dataset:
         item_vectors=vectors["items"],
         queries=queries,
         query_vectors=vectors["queries"],
+        facts={name: items[name] for name in facts if name in known},
     )
 
 

@@ -1,7 +1,7 @@
 """The configuration: one typed YAML file, a section per idea. `load_config` reads it."""
 
 from r4t.config.data import Data, Encoder, Fanout
-from r4t.config.objective import Objective, Weights
+from r4t.config.objective import Constraint, Objective
 from r4t.config.policy import RL, Alarms, Learner, Lora, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Evaluate, Retriever, Sampler, Sets
 from r4t.config.root import Cluster, Config, Task, Tracking, flatten, load_config, parse_config
@@ -12,6 +12,7 @@ __all__ = [
     "Alarms",
     "Cluster",
     "Config",
+    "Constraint",
     "Data",
     "Encoder",
     "Evaluate",
@@ -29,7 +30,6 @@ __all__ = [
     "Task",
     "Tracking",
     "WarmStart",
-    "Weights",
     "flatten",
     "load_config",
     "parse_config",

@@ -66,7 +66,7 @@ class Config(Section):
                 f"rollout.colocate pairs each of {self.rollout.workers} rollout.workers with one of"
                 f" {self.learner.ranks} learner.ranks on a GPU: make them equal"
             )
-        if self.objective.kind == "coverage" and self.task != "wscr":
+        if self.objective.weighs("coverage") and self.task != "wscr":
             raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")
         if self.data.kind == "parquet" and self.data.items is None:
             raise ValueError("data.kind 'parquet' needs data.items, the path of a Parquet file with item_id and text")

@@ -71,6 +71,6 @@ def _objective(config: Config) -> str:
         return (
             f"Objective: coverage of the references, {objective.coverage_weighting.replace('_', ' ')} weights.{credit}"
         )
-    weights = ", ".join(f"{name} {value:g}" for name, value in objective.weights.model_dump().items() if value)
+    weights = ", ".join(f"{name} {value:g}" for name, value in objective.weights.items() if value)
     known = "the paper's terms" if objective.kind == "paper" else "terms of the retrieved items alone"
     return f"Objective: {known}, {weights} (paper: groundedness 0.6, diversity 0.2, alignment 0.2).{credit}"

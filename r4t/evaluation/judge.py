@@ -16,7 +16,7 @@ import numpy as np
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder
 from r4t.lineage import read_tensors, write_tensors
-from r4t.objective.terms import vendi
+from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints, RetrievedSets
 
 GROUNDED_SETS = 100

@@ -11,8 +11,10 @@ from r4t.catalog.dataset import Dataset
 from r4t.config import Objective, Task
 from r4t.evaluation import metrics
 from r4t.evaluation.judge import Judge
-from r4t.objective.compose import SetInputs, inverse_frequency_weights, score_sets
-from r4t.objective.terms import vendi
+from r4t.objective.compose import inverse_frequency_weights, score_sets
+from r4t.objective.facts import item_facts
+from r4t.objective.inputs import SetInputs
+from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints, RetrievedSets
 
 DIRECTION_TERMS = ("groundedness", "alignment")
@@ -85,6 +87,7 @@ def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Flo
         item_vectors=vectors,
         references=yardstick.references,
         item_weights=yardstick.item_weights() if yardstick.task == "wscr" else None,
+        facts=item_facts(yardstick.dataset.facts, yardstick.objective, yardstick.dataset.item_frequencies()),
     )
     scores = score_sets(inputs, yardstick.objective)
     values = {name: term for name, term in scores.terms.items() if name not in (*DIRECTION_TERMS, "coverage")}
@@ -102,8 +105,7 @@ def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Flo
 
 
 def _needs_directions(objective: Objective) -> bool:
-    weights = objective.weights.model_dump()
-    return objective.kind != "coverage" and any(weights[name] for name in DIRECTION_TERMS)
+    return any(objective.weighs(name) for name in DIRECTION_TERMS)
 
 
 def _coverage(yardstick: Yardstick, items: Ints, references: Sequence[Sequence[int]], seed: int) -> dict[str, Floats]:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from r4t.objective.terms import coverage, vendi
+from r4t.objective.terms import coverage
+from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints
 
 PerQuery = NDArray[np.floating[Any]]

@@ -1,4 +1,4 @@
-"""Set-level reward terms as pure functions over a batch of sets (paper Eq. 1-5).
+"""Parts of the set-level reward as pure functions over a batch of sets (paper Eq. 3-5, and beyond it).
 
 Shapes: B sets, k sub-queries, n items per sub-query, d width, N items. All vectors have unit length.
 """
@@ -6,43 +6,10 @@ Shapes: B sets, k sub-queries, n items per sub-query, d width, N items. All vect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
-from r4t.types import Floats, Ints
-
-VendiNorm = Literal["by_k", "minus1_over_kminus1", "raw"]
-
-
-def vendi(x: Floats) -> Floats:
-    """Vendi Score of order 1 with the cosine kernel: exp of the entropy of the eigenvalues of X X^T / k.
-
-    `x` is [..., k, d] with unit rows; the result [...] lies in [1, min(k, d)] (Friedman & Dieng; paper Eq. 2).
-    """
-    k = x.shape[-2]
-    kernel = np.matmul(x, np.swapaxes(x, -1, -2), dtype=np.float64) / k
-    values = np.clip(np.linalg.eigvalsh(kernel), 0.0, None)
-    entropy = -np.sum(values * np.log(np.where(values > 1e-12, values, 1.0)), axis=-1)
-    return np.exp(entropy).astype(np.float32)
-
-
-def normalise_vendi(score: Floats, k: int, how: VendiNorm) -> Floats:
-    """Rescales a Vendi Score of k rows: `by_k` to (0, 1], `minus1_over_kminus1` to [0, 1], `raw` leaves [1, k]."""
-    if how == "by_k":
-        return np.asarray(score / k, dtype=np.float32)
-    if how == "minus1_over_kminus1":
-        return np.asarray((score - 1.0) / max(k - 1, 1), dtype=np.float32)
-    return score
-
-
-def vendi_without(x: Floats) -> Floats:
-    """[..., k]: Vendi Score of the k-1 other rows, for each row of `x` [..., k, d]. Needs k >= 2."""
-    k = x.shape[-2]
-    if k < 2:
-        raise ValueError("leave-one-out diversity needs at least two rows")
-    others = np.stack([np.delete(np.arange(k), i) for i in range(k)])  # [k, k-1]
-    return vendi(x[..., others, :])
+from r4t.types import Bools, Floats, Ints
 
 
 def groundedness_rows(top_cosine: Floats) -> Floats:
@@ -85,3 +52,30 @@ def coverage_credit(items: Ints, references: Sequence[Sequence[int]], weights: F
         first = found & (np.cumsum(found, axis=0) == 1)
         credit[b] = first @ (weights[wanted] / max(weights[wanted].sum(), 1e-12))
     return credit.astype(np.float32)
+
+
+def mean_cosine_rows(rows: Floats) -> Floats:
+    """[B, k]: mean cosine of each row of `rows` [B, k, d] with the k-1 others; 1 for a set of one."""
+    k = rows.shape[1]
+    if k == 1:
+        return np.ones(rows.shape[:2], dtype=np.float32)
+    toward_all = np.einsum("bkd,bd->bk", rows, rows.sum(axis=1))
+    return np.asarray((toward_all - 1.0) / (k - 1), dtype=np.float32)
+
+
+def first_of_kind(kinds: Ints, wanted: int, counted: Bools | None = None) -> Floats:
+    """[B, k]: 1/`wanted` where a shown item is the first of its kind in its set, else 0; at most `wanted` kinds count.
+
+    `kinds` [B, k] are category codes, -1 for none. `counted` [C] says which codes count (None: all).
+    """
+    fresh = first_finds(kinds).astype(bool) & (kinds >= 0)
+    if counted is not None:
+        fresh &= counted[np.maximum(kinds, 0)]
+    fresh &= np.cumsum(fresh, axis=1) <= wanted
+    return np.asarray(fresh / np.float32(wanted), dtype=np.float32)
+
+
+def within_budget(amounts: Floats, limit: float) -> Floats:
+    """[B]: 1 where the sum of `amounts` [B, k] is at most `limit`, else `limit / sum`. NaN amounts count as nothing."""
+    total = np.nansum(amounts, axis=1)
+    return np.asarray(np.minimum(1.0, limit / np.maximum(total, 1e-12)), dtype=np.float32)

@@ -1,0 +1,60 @@
+"""Vendi Scores of many sets at once: the effective number of different rows (Friedman & Dieng; paper Eq. 2)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r4t.types import Floats
+
+VendiNorm = Literal["by_k", "minus1_over_kminus1", "raw"]
+VendiKernel = Literal["cosine", "gaussian"]
+Kernel = NDArray[np.float64]
+
+
+def vendi(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine") -> Floats:
+    """Vendi Score [...] of rows `x` [..., k, d] of unit length, in [1, k].
+
+    With the eigenvalues l of K / k: `exp(-sum l ln l)` at order 1, `(sum l^q) ^ (1 / (1 - q))` at order q, `1 / max l`
+    at infinity. `gaussian` is `exp(-|x - y|^2)`, never negative.
+    """
+    return of_kernel(similarity(x, kernel), order)
+
+
+def vendi_without(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine") -> Floats:
+    """[..., k]: Vendi Score of the k-1 other rows, for each row of `x` [..., k, d]. Needs k >= 2."""
+    k = x.shape[-2]
+    if k < 2:
+        raise ValueError("leave-one-out diversity needs at least two rows")
+    others = np.stack([np.delete(np.arange(k), i) for i in range(k)])  # [k, k-1]
+    whole = similarity(x, kernel)
+    return of_kernel(whole[..., others[:, :, None], others[:, None, :]], order)
+
+
+def normalise_vendi(score: Floats, k: int, how: VendiNorm) -> Floats:
+    """Rescales a Vendi Score of k rows: `by_k` to (0, 1], `minus1_over_kminus1` to [0, 1], `raw` leaves [1, k]."""
+    if how == "by_k":
+        return np.asarray(score / k, dtype=np.float32)
+    if how == "minus1_over_kminus1":
+        return np.asarray((score - 1.0) / max(k - 1, 1), dtype=np.float32)
+    return score
+
+
+def similarity(x: Floats, kernel: VendiKernel) -> Kernel:
+    """[..., k, k] similarities of unit rows, 1 with themselves, in float64."""
+    cosine = np.matmul(x, np.swapaxes(x, -1, -2), dtype=np.float64)
+    return cosine if kernel == "cosine" else np.exp(2.0 * np.minimum(cosine, 1.0) - 2.0)
+
+
+def of_kernel(kernel: NDArray[Any], order: float) -> Floats:
+    """Vendi Score [...] of a similarity matrix [..., k, k]."""
+    values = np.clip(np.linalg.eigvalsh(kernel / kernel.shape[-1]), 0.0, None)
+    if order == 1.0:
+        score = np.exp(-np.sum(values * np.log(np.where(values > 1e-12, values, 1.0)), axis=-1))
+    elif np.isinf(order):
+        score = 1.0 / values.max(axis=-1)
+    else:
+        score = np.sum(np.where(values > 1e-12, values, 0.0) ** order, axis=-1) ** (1.0 / (1.0 - order))
+    return np.asarray(score, dtype=np.float32)
