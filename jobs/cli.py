@@ -25,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=True)
+app.add_typer(objective, name="objective")
+
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that `r4t run` made.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -72,6 +75,24 @@ def retrieve(
         typer.echo(to_json(job.as_json(query, method, found)))
     else:
         job.show(Console(), query, method, found)
+
+
+@objective.command()
+def explain(
+    run: RunFolder,
+    query: Annotated[str, typer.Argument(help='What to look for, e.g. "light summer lunch".')],
+    method: Annotated[str, typer.Option(help="Whose set to explain: any method of `r4t retrieve`.")] = "r4t_diffusion",
+    seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each term of the objective says of a retrieved set, and which items carry it."""
+    from rich.console import Console
+
+    from jobs import explain as job
+    from r4t.lineage import to_json
+
+    explained = job.explain(run, query, method, seed)
+    typer.echo(to_json(job.as_json(explained))) if as_json else job.show(Console(), explained)
 
 
 @app.command()

@@ -29,7 +29,7 @@ class Progress:
     best: dict[str, float] = field(default_factory=dict)
     """`reward` and `step` of the policy in `folm/policy`."""
     start: dict[str, float] = field(default_factory=dict)
-    """Vital signs of the warm-started policy."""
+    """Validation of the warm-started policy: vital signs, terms, and what the judge said."""
 
 
 def checkpoint(config: Config, actors: Actors, folder: Path, progress: Progress, source: GroupSource) -> None:

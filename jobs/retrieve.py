@@ -17,6 +17,7 @@ from cluster.devices import role_environment
 from jobs.policies import POLICY_OF, PolicySwitch, build_methods, check_methods
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.source import normalise
 from r4t.config import Config, load_config
 from r4t.errors import UserError
 from r4t.methods import QueryBatch
@@ -45,19 +46,27 @@ def retrieve(run_folder: Path, query: str, k: int | None = None, method: str = C
     Raises UserError for an empty query, an unknown method, a stage that has not run, or k out of range.
     """
     config = load_config(_existing(run_folder / "config.yaml"))
-    check_methods([method], run_folder)
     wanted = _checked(query, k, method, config)
-    encoder = load_encoder(config.encoder.name, config.encoder.dim)
-    dataset = with_query(load_dataset(run_folder / "prepare", config.objective.columns), query.strip(), encoder)
-    policies = local_policies(run_folder / "folm", config) if method in POLICY_OF else None
-    built = build_methods([method], config, run_folder, dataset, encoder, policies)[method]
-    sets = built.retrieve(QueryBatch.of_rows(dataset, [len(dataset.queries) - 1]), seed)
+    dataset, sets = answer(run_folder, config, query, method, seed)
     return hits(dataset, sets)[:wanted]
 
 
+def answer(run_folder: Path, config: Config, query: str, method: str, seed: int) -> tuple[Dataset, RetrievedSets]:
+    """One method's set [1, k, n] for `query`, and the run's dataset with the query added, last."""
+    check_methods([method], run_folder)
+    encoder = load_encoder(config.encoder.name, config.encoder.dim)
+    facts = (*config.objective.columns, config.objective.category_column)
+    dataset = with_query(load_dataset(run_folder / "prepare", facts), query.strip(), encoder)
+    policies = local_policies(run_folder / "folm", config) if method in POLICY_OF else None
+    built = build_methods([method], config, run_folder, dataset, encoder, policies)[method]
+    return dataset, built.retrieve(QueryBatch.of_rows(dataset, [len(dataset.queries) - 1]), seed)
+
+
 def with_query(dataset: Dataset, query: str, encoder: Encoder) -> Dataset:
-    """The dataset with one more query, last, that belongs to no split."""
-    asked = Query(query_id="", text=query, split="")
+    """The dataset with one more query, last, that belongs to no split. It has the references of a known query of its
+    text, if there is one."""
+    known = {normalise(other.text): other.references for other in dataset.queries}
+    asked = Query(query_id="", text=query, split="", references=known.get(normalise(query), ()))
     vectors = np.concatenate([dataset.query_vectors, encoder.encode([query])])
     return replace(dataset, queries=[*dataset.queries, asked], query_vectors=vectors)
 
@@ -75,7 +84,7 @@ def hits(dataset: Dataset, sets: RetrievedSets) -> list[Hit]:
                 name=dataset.item_names[row],
                 text=dataset.item_texts[row],
                 score=round(score, 4),
-                direction=_direction(sets, place),
+                direction=found_by(sets, place),
             ),
         )
     return list(found.values())
@@ -114,7 +123,8 @@ def show(console: Console, query: str, method: str, found: Sequence[Hit]) -> Non
     console.print(table)
 
 
-def _direction(sets: RetrievedSets, place: int) -> str:
+def found_by(sets: RetrievedSets, place: int) -> str:
+    """What found the item in that place of the first set, in words; empty for a method without directions."""
     if sets.valid is not None and not sets.valid[0]:
         return "the plain query (unusable answer)"
     if sets.subqueries is not None:

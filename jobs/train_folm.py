@@ -44,11 +44,13 @@ from jobs.run import Run
 from jobs.stopping import Stop, stop_at_boundary
 from r4t.assemble import assemble
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.collapse import alarms, vital_signs
+from r4t.collapse import MODES, alarms, failure_modes, vital_signs
 from r4t.config import RL, Config
+from r4t.evaluation.judge import LiveJudge
 from r4t.lineage import is_finished, write_manifest
 from r4t.policy import load_tokenizer
 from r4t.scoring import join_scored
+from r4t.types import ScoredBatch
 from r4t.update_stats import merge_ranks
 
 
@@ -103,6 +105,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
     phase = Phase(lr=rl.lr, betas=rl.betas, weight_decay=rl.weight_decay, grad_clip=rl.grad_clip)
     gather([learner.begin.remote(source, phase) for learner in actors.learners], config, LEARNERS)
     progress = resume(config, dataset, actors, folder)
+    judge = LiveJudge(config.evaluate.judge, dataset)
     if progress.step:
         run.say(f"folm: resuming at step {progress.step}")
     with (
@@ -116,7 +119,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
         prove_engines(config, run, actors, channel, dataset, tokenizer)
         mark = time.perf_counter()
         groups.fill()
-        progress = validate(config, run, actors, dispatch, dataset, folder, progress)
+        progress = validate(config, run, actors, dispatch, judge, dataset, folder, progress)
         while progress.step < rl.steps:
             step = progress.step
             batch = groups.take()
@@ -140,7 +143,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
                 run.say(f"folm: stopped by SIGTERM after step {step + 1}; the same command resumes the run")
                 raise stop.exit
             # After the checkpoint, so that a resumed run does here what this one does, in the same order.
-            progress = validate(config, run, actors, dispatch, dataset, folder, progress)
+            progress = validate(config, run, actors, dispatch, judge, dataset, folder, progress)
     return progress.best
 
 
@@ -193,7 +196,14 @@ def learning_rate(rl: RL, step: int) -> float:
 
 
 def validate(
-    config: Config, run: Run, actors: Actors, dispatch: Dispatch, dataset: Dataset, folder: Path, progress: Progress
+    config: Config,
+    run: Run,
+    actors: Actors,
+    dispatch: Dispatch,
+    judge: LiveJudge,
+    dataset: Dataset,
+    folder: Path,
+    progress: Progress,
 ) -> Progress:
     """Where one is due: validates on held-out queries (same seed every time), and keeps the policy when its reward is
     the best so far and no sign of collapse shows against the warm-started policy. Returns the progress with both."""
@@ -208,14 +218,16 @@ def validate(
     if stale:
         raise RuntimeError(f"answers of policy versions {sorted(stale)} reached the validation of version {step}")
     scored = join_scored([group.scored for group in groups])
-    signs = vital_signs(scored)
-    start = progress.start or signs
-    raised = alarms(signs, start, rl.alarms)
-    values = {"reward": float(scored.rewards.mean())} | signs
+    values = {"reward": float(scored.rewards.mean())} | vital_signs(scored)
     values |= {name: float(np.nanmean(term)) for name, term in scored.terms.items()}
+    values |= judged(judge, rows, scored, rl.judge_queries)
+    start = progress.start or dict(values)
+    raised, modes = alarms(values, start, rl.alarms), failure_modes(values, start, rl.alarms)
     values |= {f"alarm/{name}": float(name in raised) for name in type(rl.alarms).model_fields}
+    values |= {f"mode/{name}": float(name in modes) for name in MODES}
     better = not raised and values["reward"] > progress.best.get("reward", -np.inf)
     note = f"  collapse alarm: {', '.join(raised)}" if raised else " *" if better else ""
+    note += f"  looks like {', '.join(modes).replace('_', ' ')}" if modes else ""
     run.log(
         "valid", step, values, f"valid {step}: reward {values['reward']:.4f} distinct {values['distinct']:.3f}{note}"
     )
@@ -224,6 +236,12 @@ def validate(
     best = {"reward": values["reward"], "step": float(step)}
     warm.save_policy(config, actors.learners, folder / "warm_start", folder / "policy", best)
     return replace(progress, start=start, best=best)
+
+
+def judged(judge: LiveJudge, rows: list[int], scored: ScoredBatch, limit: int) -> dict[str, float]:
+    """What an encoder that gives no reward says of the first `limit` sets; empty when none of them is valid."""
+    read = [i for i, fanout in enumerate(scored.fanouts[:limit]) if fanout.valid]
+    return judge.score([rows[i] for i in read], scored.items[read][:, :, 0]) if read else {}
 
 
 def check_mismatch(config: Config, mismatch: float) -> None:

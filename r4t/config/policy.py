@@ -87,6 +87,7 @@ class RL(Section):
     max_tokens: int = Field(112, ge=8)
     validate_every: int = Field(20, ge=1)
     validate_queries: int = Field(64, ge=1)
+    judge_queries: int = Field(32, ge=0)  # validation queries whose sets evaluate.judge reads too, to watch; 0: none
     checkpoint_every: int = Field(20, ge=1)
     keep_last: int = Field(2, ge=1)
     alarms: Alarms = Alarms()

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from r4t.catalog.dataset import Dataset
-from r4t.catalog.encoders import Encoder
+from r4t.catalog.encoders import Encoder, load_encoder
 from r4t.lineage import read_tensors, write_tensors
 from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints, RetrievedSets
@@ -61,6 +61,33 @@ class Judge:
         if fresh:
             self._texts.update(zip(fresh, self.encoder.encode(fresh), strict=True))
         return np.stack([self._texts[text] for text in texts])
+
+
+class LiveJudge:
+    """A judge for training: it encodes the names it meets and no others. Loads its encoder when it is first asked."""
+
+    def __init__(self, encoder: str, dataset: Dataset) -> None:
+        self._name, self._dataset = encoder, dataset
+        self._encoder: Encoder | None = None
+        self._vectors: dict[str, Floats] = {}
+
+    def score(self, query_rows: Sequence[int], shown: Ints) -> dict[str, float]:
+        """Mean `judge/diversity` (Vendi/k) and `judge/alignment` (cosine) of the shown items [B, k] of B queries."""
+        names = self._dataset.item_names
+        items = self._encode([names[row] for row in shown.ravel()]).reshape(*shown.shape, -1)
+        queries = self._encode([self._dataset.queries[row].text for row in query_rows])
+        return {
+            "judge/diversity": float((vendi(items) / shown.shape[1]).mean()),
+            "judge/alignment": float(np.einsum("bkd,bd->bk", items, queries).mean()),
+        }
+
+    def _encode(self, texts: Sequence[str]) -> Floats:
+        if self._encoder is None:
+            self._encoder = load_encoder(self._name)
+        fresh = sorted(set(texts) - self._vectors.keys())
+        if fresh:
+            self._vectors.update(zip(fresh, self._encoder.encode(fresh), strict=True))
+        return np.stack([self._vectors[text] for text in texts])
 
 
 def _cached_vectors(encoder: Encoder, names: Sequence[str], cache: Path | None) -> Floats:

@@ -73,13 +73,13 @@ def run_diversity(runs: Sequence[RetrievedSets]) -> dict[str, Floats]:
     return {"vendi_runs": means, "vendi_rows": rows}
 
 
-def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Floats]:
-    """The reward and its terms. Items stand in for directions that do not exist, then their terms are removed."""
+def set_inputs(yardstick: Yardstick, sets: RetrievedSets) -> SetInputs:
+    """What the objective sees of `sets`. Items stand in for directions that are absent or of an invalid answer."""
     vectors = yardstick.dataset.item_vectors
     content = vectors[sets.items[:, :, 0]]
     usable = np.ones(len(content), dtype=bool) if sets.valid is None else sets.valid
     directions = content if sets.directions is None else np.where(usable[:, None, None], sets.directions, content)
-    inputs = SetInputs(
+    return SetInputs(
         query=yardstick.dataset.query_vectors[yardstick.query_rows],
         directions=directions,
         items=sets.items,
@@ -89,6 +89,13 @@ def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Flo
         item_weights=yardstick.item_weights() if yardstick.task == "wscr" else None,
         facts=item_facts(yardstick.dataset.facts, yardstick.objective, yardstick.dataset.item_frequencies()),
     )
+
+
+def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Floats]:
+    """The reward and its terms, without those of directions where a method has none."""
+    inputs = set_inputs(yardstick, sets)
+    content = inputs.content
+    usable = np.ones(len(content), dtype=bool) if sets.valid is None else sets.valid
     scores = score_sets(inputs, yardstick.objective)
     values = {name: term for name, term in scores.terms.items() if name not in (*DIRECTION_TERMS, "coverage")}
     values["diversity"] = vendi(content) / content.shape[1]

@@ -118,7 +118,7 @@ def learning(log: Sequence[Json]) -> str:
     """Reward and its terms over reinforcement learning, on training and on validation queries."""
     train = _series(log, "folm", lambda key: key.removeprefix("reward/") if key.startswith("reward/") else None)
     train |= _series(log, "folm", lambda key: key if key == "distinct" else None)
-    valid = _series(log, "valid", lambda key: key)
+    valid = _series(log, "valid", lambda key: None if key.startswith(RAISED) else key)
     train["reward"] = train.pop("mean", [])
     train.pop("group_std", None)
     charts = []
@@ -130,7 +130,24 @@ def learning(log: Sequence[Json]) -> str:
         drawn = [line for line in lines if line.points]
         if drawn:
             charts.append(svg.line_chart(drawn, title=_term_name(name), x_label="step"))
-    return _charts(charts)
+    return _raised(log) + _charts(charts)
+
+
+def _raised(log: Sequence[Json]) -> str:
+    """Which alarms and failure modes validation named, and at which steps."""
+    steps: dict[str, list[str]] = {}
+    validations = [line for line in log if line["stage"] == "valid"]
+    for line in validations:
+        for key, value in line["values"].items():
+            if key.startswith(RAISED) and value:
+                kind, name = key.split("/", 1)
+                label = f"{name.replace('_', ' ')} ({'alarm' if kind == 'alarm' else 'failure mode'})"
+                steps.setdefault(label, []).append(str(line["step"]))
+    if not validations:
+        return ""
+    if not steps:
+        return '<p class="hint">No validation raised a collapse alarm or showed a known failure mode.</p>'
+    return bullet_list([f"{label} at step {', '.join(at)}" for label, at in steps.items()])
 
 
 def checks(metrics: Json) -> str:
@@ -191,6 +208,7 @@ def bullet_list(lines: Iterable[str]) -> str:
     return f'<ul class="plain">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>'
 
 
+RAISED = ("alarm/", "mode/")
 _CARD_ORDER = [*OURS[::-1], *(name for name in reversed(METHOD_NAMES) if name not in OURS)]
 _LOGGED = {"distinct": "Distinct items within a set", "distinct_items": "Distinct items over all queries"}
 _NONE = '<td class="none" aria-label="does not apply"></td>'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from r4t.collapse import alarms, vital_signs
+from r4t.collapse import alarms, failure_modes, vital_signs
 from r4t.config import Alarms
 from r4t.fanout import format_answer, parse
 from r4t.types import ScoredBatch
@@ -66,3 +66,37 @@ def test_a_batch_without_a_valid_answer_raises_every_alarm() -> None:
     dead = vital_signs(scored(["x", "y"], [[-1, -1]] * 2, [np.nan] * 2))
     assert set(dead.values()) == {0.0}
     assert alarms(dead, signs(), Alarms()) == list(Alarms.model_fields)
+
+
+START = signs() | {
+    "reward": 0.3,
+    "groundedness": 0.2,
+    "alignment": 0.3,
+    "content_alignment": 0.3,
+    "diversity": 0.6,
+    "judge/diversity": 0.5,
+    "judge/alignment": 0.3,
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "change"),
+    [
+        ("coordinate_gaming", {"groundedness": 0.9, "distinct_items": 1.0}),
+        ("paraphrase_collapse", {"spread": 0.1, "alignment": 0.9}),
+        ("semantic_drift", {"content_alignment": 0.1}),
+        ("over_anchoring", {"content_alignment": 0.4, "diversity": 0.4}),
+        ("judge_disagrees", {"reward": 0.4, "judge/alignment": 0.2}),
+    ],
+)
+def test_each_way_to_game_the_reward_has_its_name(mode: str, change: dict[str, float]) -> None:
+    assert failure_modes(START, START, Alarms()) == []
+    assert failure_modes(START | change, START, Alarms()) == [mode]
+    better = {"reward": 0.5, "diversity": 0.7, "content_alignment": 0.4, "judge/alignment": 0.4, "groundedness": 0.6}
+    assert failure_modes(START | better, START, Alarms()) == []
+
+
+def test_modes_without_their_numbers_are_not_named() -> None:
+    unjudged = {name: value for name, value in START.items() if not name.startswith("judge/")}
+    assert failure_modes(unjudged | {"reward": 9.0}, unjudged, Alarms()) == []
+    assert failure_modes(START, {}, Alarms()) == []

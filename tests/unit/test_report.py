@@ -205,3 +205,15 @@ def test_ticks_enclose_the_data(low: float, span: float) -> None:
     assert ticks[-1] >= low + span - slack
     assert 2 <= len(ticks) <= 8
     assert ticks == sorted(set(ticks))
+
+
+def test_alarms_and_failure_modes_are_listed_with_their_steps_and_not_drawn() -> None:
+    def valid(step: int, **raised: float) -> dict[str, Any]:
+        values = {"reward": 0.2, "alarm/distinct": 0.0, "mode/semantic_drift": 0.0} | raised
+        return {"stage": "valid", "step": step, "values": values}
+
+    log = [valid(0), valid(5, **{"mode/semantic_drift": 1.0}), valid(9, **{"mode/semantic_drift": 1.0})]
+    page = render(name="run", metrics=metrics(), log=log)
+    assert "semantic drift (failure mode) at step 5, 9" in page
+    assert "alarm/distinct" not in page
+    assert "No validation raised" in render(name="run", metrics=metrics(), log=[valid(0)])
