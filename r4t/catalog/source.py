@@ -8,8 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from r4t.errors import UserError
-from r4t.types import Query
+from r4t.types import Floats, Query
 
 SPLITS = ("train", "valid", "test")
 
@@ -22,6 +24,8 @@ class Item:
     text: str
     name: str
     extra: dict[str, Any] = field(default_factory=dict)
+    vector: Floats | None = field(default=None, compare=False, repr=False)
+    """[w] the item's own vector, of any length; all items of a catalogue have one or none has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +38,37 @@ class ItemSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What a loader found: every item in file order, the titled sets (none in OAR), and a count of what it left out."""
+
+    items: list[Item]
+    sets: list[ItemSet] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Catalog:
     """Items and queries; `Query.references` are rows of `items`. `dropped` counts what was left out, by reason."""
 
     items: list[Item]
     queries: list[Query]
     dropped: dict[str, int]
+
+    @property
+    def item_vectors(self) -> Floats | None:
+        """[N, w] the items' own vectors, of any length, or None where an encoder makes them from the texts."""
+        vectors = [item.vector for item in self.items if item.vector is not None]
+        return np.stack(vectors) if vectors else None
+
+    def repeated_texts(self) -> int:
+        """How many items have the text of an item before them, but for case and spaces."""
+        return len(self.items) - len({normalise(item.text) for item in self.items})
+
+
+def joined(parts: Iterable[str | None]) -> str:
+    """The parts with something to read, on one line, with commas between; empty when there is none."""
+    cleaned = (" ".join(part.split()) for part in parts if part)
+    return ", ".join(part for part in cleaned if any(map(str.isprintable, part)))
 
 
 def normalise(text: str) -> str:
@@ -51,6 +80,18 @@ def split_of(key: str, seed: int) -> str:
     """`train`, `valid` or `test` in shares 8:1:1, a function of the key and the seed alone."""
     digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
     return {8: "valid", 9: "test"}.get(int.from_bytes(digest[:8]) % 10, "train")
+
+
+def keep_texts(items: Iterable[Item], dropped: Counter[str]) -> list[Item]:
+    """Items that have a text. Raises UserError when none is left."""
+    every = list(items)
+    kept = [item for item in every if item.text]
+    dropped["items without a text"] += len(every) - len(kept)
+    if not kept:
+        raise UserError(
+            f"none of {len(every)} items has a text: fill in the text column, or name it (data.columns.text)"
+        )
+    return kept
 
 
 def keep_long_names(items: Iterable[Item], min_words: int, dropped: Counter[str]) -> list[Item]:
@@ -106,7 +147,7 @@ def compose(
         Query(query_id=f"set-{number:05d}", text=titles[key], split=home[key], references=tuple(references[key]))
         for number, key in enumerate(titles)
     ]
-    _require_every_split(queries)
+    require_every_split(queries, "add sets there, or lower data.min_set_size, or raise data.max_item_share")
     return Catalog(items=kept, queries=queries, dropped=nonzero(dropped))
 
 
@@ -114,11 +155,9 @@ def nonzero(dropped: Counter[str]) -> dict[str, int]:
     return {reason: count for reason, count in dropped.items() if count}
 
 
-def _require_every_split(queries: Sequence[Query]) -> None:
+def require_every_split(queries: Sequence[Query], fix: str) -> None:
+    """Raises UserError, which ends with `fix`, when a split has no queries."""
     counts = Counter(query.split for query in queries)
     missing = [split for split in SPLITS if not counts[split]]
     if missing:
-        raise UserError(
-            f"no sets left in split {', '.join(missing)} ({len(queries)} queries in all):"
-            " add sets there, or lower data.min_set_size, or raise data.max_item_share"
-        )
+        raise UserError(f"no queries left in split {', '.join(missing)} ({len(queries)} in all): {fix}")

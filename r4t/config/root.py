@@ -68,8 +68,8 @@ class Config(Section):
             )
         if self.objective.weighs("coverage") and self.task != "wscr":
             raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")
-        if self.data.kind == "parquet" and self.data.items is None:
-            raise ValueError("data.kind 'parquet' needs data.items, the path of a Parquet file with item_id and text")
+        if self.data.queries and self.task != "oar":
+            raise ValueError("data.queries are for task 'oar': in 'wscr' the titles of the sets are the queries")
         return self
 
 
@@ -156,6 +156,7 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
     def anchor(path: Path | None) -> Path | None:
         return path if path is None or path.is_absolute() else (folder / path).resolve()
 
-    data = config.data.model_copy(update={"items": anchor(config.data.items), "sets": anchor(config.data.sets)})
+    paths = ("items", "sets", "item_vectors", "queries")
+    data = config.data.model_copy(update={name: anchor(getattr(config.data, name)) for name in paths})
     policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
     return config.model_copy(update={"data": data, "policy": policy})

@@ -200,7 +200,7 @@ def test_c34_fashion_bundles_through_the_ordinary_loader(tmp_path: Path) -> None
 
 @needs_bundles
 def test_open_ended_queries_on_a_parquet_catalogue(tmp_path: Path) -> None:
-    data = {"kind": "parquet", "items": str(BUNDLES / "items.parquet"), "families": "fashion", "min_item_words": 3}
+    data = {"kind": "table", "items": str(BUNDLES / "items.parquet"), "families": "fashion", "min_item_words": 3}
     dataset = prepared(tmp_path, parse_config({"task": "oar", "data": data}))
     assert all(len(name.split()) >= 3 for name in dataset.item_names)
     assert len(dataset.queries) == 3000

@@ -261,7 +261,7 @@ def _run_tables(folder: Path, items: dict, sets: dict) -> Any:
     options = [
         f"data.items={folder}/items.parquet",
         f"data.sets={folder}/sets.parquet",
-        "data.kind=parquet",
+        "data.kind=table",
         "task=wscr",
     ]
     overrides = [part for option in options for part in ("--set", option)]

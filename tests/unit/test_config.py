@@ -32,7 +32,7 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"learner": {"ranks": 33}}, ["learner.ranks", "change one of them"]),
         ({"rollout": {"colocate": True}}, ["rollout.colocate", "make them equal"]),
         ({"objective": {"kind": "coverage"}}, ["coverage", "set task to 'wscr'"]),
-        ({"data": {"kind": "parquet"}}, ["data.items"]),
+        ({"data": {"kind": "table"}}, ["data.items"]),
     ],
 )
 def test_a_mistake_names_the_key_and_the_fix(raw: dict, fragments: list[str]) -> None:
@@ -87,7 +87,7 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     path = tmp_path / "sub" / "c.yaml"
-    path.write_text("data: {kind: parquet, items: ../items.parquet}\npolicy: {model: /models/x}\n")
+    path.write_text("data: {kind: table, items: ../items.parquet}\npolicy: {model: /models/x}\n")
     config = load_config(path)
     assert config.data.items == tmp_path / "items.parquet"
     assert config.policy.model == Path("/models/x")
@@ -106,5 +106,5 @@ def test_flatten_tells_two_configurations_apart() -> None:
 
 
 def test_a_config_survives_yaml() -> None:
-    config = parse_config({"evaluate": {"seeds": [3]}, "data": {"kind": "parquet", "items": "/x"}})
+    config = parse_config({"evaluate": {"seeds": [3]}, "data": {"kind": "table", "items": "/x"}})
     assert parse_config(yaml.safe_load(yaml.safe_dump(config.model_dump(mode="json")))) == config

@@ -105,6 +105,6 @@ def test_progress_off_a_terminal_speaks_at_intervals(
 
 
 def test_the_saved_config_is_the_resolved_one(tmp_path: Path) -> None:
-    config = parse_config({"rl": {"lr": 0.001}, "data": {"items": "x.parquet", "kind": "parquet"}})
+    config = parse_config({"rl": {"lr": 0.001}, "data": {"items": "x.parquet", "kind": "table"}})
     save_config(tmp_path, config)
     assert parse_config(yaml.safe_load((tmp_path / "config.yaml").read_text())) == config

@@ -1,0 +1,114 @@
+"""Tables as people keep them: Parquet, CSV, JSON lines, and folders that Hugging Face `datasets` wrote."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+import pyarrow.parquet as pq
+
+from r4t.errors import UserError
+
+FORMATS = "Parquet (.parquet), CSV (.csv), JSON lines (.jsonl) or a folder (`save_to_disk` of datasets, Parquet shards)"
+JSON_BLOCK = 1 << 25  # bytes: no line may be longer
+
+
+def read_table(path: Path, key: str, *, texts: Collection[str] = ()) -> pa.Table:
+    """The table at `path`, in file order; how it is read follows from the path. `key` is the config key to blame.
+
+    The columns `texts` of a CSV file stay as written ("007" is no number). Raises UserError for a missing or unreadable
+    file, and for two columns of one name.
+    """
+    if not path.exists():
+        raise UserError(f"no file at {path}: {key} must be the path of {FORMATS}")
+    try:
+        table = _read_folder(path, key) if path.is_dir() else _read_file(path, key, texts)
+    except pa.ArrowException as error:
+        raise UserError(f"{path} ({key}) cannot be read by its ending: {error}") from None
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise UserError(f"{path} ({key}) has two columns '{twice[0]}': rename one of them")
+    return _without_dictionaries(table)
+
+
+def read_json_text(path: Path, key: str) -> Any:
+    """What a JSON file of the user's holds. Raises UserError when it is missing or not JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"no file at {path}: {key} needs it") from None
+    except ValueError as error:
+        raise UserError(f"{path} ({key}) is not JSON: {error}") from None
+
+
+def _read_file(path: Path, key: str, texts: Collection[str]) -> pa.Table:
+    ending = path.name.lower().removesuffix(".gz")
+    if ending.endswith(".parquet"):
+        return pq.read_table(path)
+    if ending.endswith(".csv"):
+        return pyarrow.csv.read_csv(
+            path,
+            parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
+            convert_options=pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(texts, pa.string())),
+        )
+    if ending.endswith((".jsonl", ".ndjson")):
+        return _read_json(path)
+    raise UserError(f"{path} ({key}) has an unknown ending '{path.suffix}': give {FORMATS}")
+
+
+def _read_json(path: Path) -> pa.Table:
+    options = pyarrow.json.ReadOptions(block_size=JSON_BLOCK)
+    table = pyarrow.json.read_json(path, read_options=options)
+    # The reader takes "2020-05-01" for a moment, also where it is an id or a title.
+    texts = [(field.name, text) for field in table.schema if (text := _as_text(field.type)) != field.type]
+    if not texts:
+        return table
+    parse = pyarrow.json.ParseOptions(explicit_schema=pa.schema(texts))
+    return pyarrow.json.read_json(path, read_options=options, parse_options=parse)
+
+
+def _as_text(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_list(kind):
+        return pa.list_(_as_text(kind.value_type)) if _as_text(kind.value_type) != kind.value_type else kind
+    return pa.string() if pa.types.is_timestamp(kind) else kind
+
+
+def _read_folder(folder: Path, key: str) -> pa.Table:
+    if (folder / "dataset_dict.json").is_file():
+        names = ", ".join(sorted(child.name for child in folder.iterdir() if child.is_dir()))
+        raise UserError(f"{folder} ({key}) holds several datasets: give the path of one of its folders, {names}")
+    if (folder / "state.json").is_file():
+        return _read_saved_dataset(folder, key)
+    shards = sorted(folder.glob("*.parquet"))
+    if not shards:
+        raise UserError(f"{folder} ({key}) has neither state.json nor .parquet files: give {FORMATS}")
+    return pa.concat_tables(pq.read_table(shard) for shard in shards)
+
+
+def _read_saved_dataset(folder: Path, key: str) -> pa.Table:
+    again = "save the dataset again with save_to_disk"
+    state = read_json_text(folder / "state.json", key)
+    if not isinstance(state, dict) or not state.get("_data_files"):
+        raise UserError(f"{folder}/state.json ({key}) lists no data files: {again}")
+    if state.get("_indices_data_files"):
+        raise UserError(f"{folder} ({key}) is a selection of rows: call flatten_indices() on it, then {again}")
+    tables = []
+    for path in [folder / entry["filename"] for entry in state["_data_files"]]:
+        if not path.is_file():
+            raise UserError(f"no file at {path}, which {folder}/state.json ({key}) lists: {again}")
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+            tables.append(stream.read_all())
+    return pa.concat_tables(tables)
+
+
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    for number, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(number, field.name, table.column(number).cast(field.type.value_type))
+    return table
