@@ -33,6 +33,7 @@ STAGES = {
 ON_RAY = ("folm", "sets", "retriever", "evaluate")
 # How and where a run computes, not what: a run may go on under other values (checkpoints load on any layout).
 RESUMABLE = (
+    "data.endpoint.url", "data.endpoint.api_key_env", "data.endpoint.timeout", "data.endpoint.concurrency",
     "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
     "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
     "scorer.workers", "scorer.cpus", "rl.checkpoint_every", "rl.keep_last", "retriever.threads",

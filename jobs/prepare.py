@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import asdict, replace
 
 from jobs.run import Run
+from r4t.catalog.augment import recompose
 from r4t.catalog.dataset import FILES, save_dataset
 from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.endpoint import Client
 from r4t.catalog.index import ExactIndex
+from r4t.catalog.leaks import check_leaks, without_leaks
 from r4t.catalog.load import load_catalog
-from r4t.catalog.source import SPLITS, Catalog
+from r4t.catalog.source import SPLITS, Catalog, nonzero
 from r4t.catalog.vectors import cut_to
+from r4t.catalog.written import Writer
 from r4t.config import Config
 from r4t.lineage import is_finished, write_manifest
 from r4t.types import Floats
@@ -24,16 +29,22 @@ def main(config: Config, run: Run) -> None:
         run.say("prepare: already finished")
         return
     start = time.monotonic()
-    catalog = load_catalog(config)
+    dropped: Counter[str] = Counter()
+    writer = _writer(config, run, dropped)
+    catalog = load_catalog(config, writer)
     encoder = load_encoder(config.encoder.name, config.encoder.dim)
     item_vectors = encode_items(catalog, encoder)
-    query_vectors = encoder.encode([query.text for query in catalog.queries])
     ExactIndex(item_vectors)  # refuses vectors that could not be searched, before anything is written
+    catalog = _with_recomposed_sets(config, catalog, item_vectors, writer, dropped)
+    check_leaks(catalog.queries)
+    query_vectors = encoder.encode([query.text for query in catalog.queries])
     save_dataset(folder, catalog, item_vectors, query_vectors)
 
     per_split = Counter(query.split for query in catalog.queries)
     seconds = time.monotonic() - start
     values = {"items": len(catalog.items), **{f"queries_{split}": per_split[split] for split in SPLITS}}
+    if config.data.augment.copies:
+        values["queries_recomposed"] = sum(bool(query.origin) for query in catalog.queries)
     write_manifest(
         folder,
         stage="prepare",
@@ -42,9 +53,10 @@ def main(config: Config, run: Run) -> None:
         files=FILES,
         metrics={**values, "seconds": round(seconds, 2)},
         extra={
-            "dropped": catalog.dropped,
+            "dropped": nonzero(Counter(catalog.dropped) + dropped),
             "kept": {"items whose text repeats another's": catalog.repeated_texts()},
             "item_vectors": "encoded" if catalog.item_vectors is None else "given",
+            **({"endpoint": asdict(writer.client.counts)} if writer else {}),
             "encoder": {"name": encoder.name, "dim": encoder.dim, "fingerprint": encoder.fingerprint()},
         },
     )
@@ -57,3 +69,25 @@ def encode_items(catalog: Catalog, encoder: Encoder) -> Floats:
     """[N, d] unit rows: the items' own vectors cut to the encoder's width, or else their texts encoded."""
     given = catalog.item_vectors
     return encoder.encode([item.text for item in catalog.items]) if given is None else cut_to(given, encoder.dim)
+
+
+def _with_recomposed_sets(
+    config: Config, catalog: Catalog, vectors: Floats, writer: Writer | None, dropped: Counter[str]
+) -> Catalog:
+    """The catalogue with the training sets that data.augment adds. `vectors` [N, d] are the items'."""
+    data = config.data
+    if not data.augment.copies:
+        return catalog
+    if writer is None:
+        made = recompose(catalog.items, catalog.queries, vectors, data.augment, data.seed)
+    else:
+        made = writer.copies(catalog.items, catalog.queries, data.augment)
+    kept = without_leaks(made, catalog.queries, dropped)
+    return replace(catalog, queries=[*catalog.queries, *kept])
+
+
+def _writer(config: Config, run: Run, dropped: Counter[str]) -> Writer | None:
+    if config.data.writer == "vocabulary":
+        return None
+    client = Client(config.data.endpoint, run.progress)
+    return Writer(client=client, domain=config.fanout.domain, seed=config.data.seed, dropped=dropped)

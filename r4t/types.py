@@ -20,6 +20,8 @@ class Query:
     text: str
     split: str
     references: tuple[int, ...] = ()
+    origin: str = ""
+    """`query_id` of the training query whose set was recomposed into this one's; empty where people made the set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

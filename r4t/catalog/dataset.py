@@ -42,9 +42,12 @@ class Dataset:
         return np.array([row for row, query in enumerate(self.queries) if query.split == name], dtype=np.int64)
 
     def item_frequencies(self) -> Floats:
-        """[N] share of the training queries whose references hold the item (zeros in OAR, which has no references)."""
+        """[N] share of the training queries whose references hold the item (zeros in OAR, which has no references).
+
+        Recomposed sets do not count: a metric weighted by frequency must not depend on data.augment.
+        """
         counts = np.zeros(len(self.item_ids), dtype=np.float32)
-        training = [query for query in self.queries if query.split == "train"]
+        training = [query for query in self.queries if query.split == "train" and not query.origin]
         for query in training:
             counts[list(query.references)] += 1
         return counts / np.float32(max(len(training), 1))
@@ -64,6 +67,7 @@ def save_dataset(folder: Path, catalog: Catalog, item_vectors: Floats, query_vec
             "text": [query.text for query in catalog.queries],
             "split": [query.split for query in catalog.queries],
             "references": pa.array([list(query.references) for query in catalog.queries], pa.list_(pa.int64())),
+            "origin": [query.origin for query in catalog.queries],
         }
     )
     for name, table in (("items.parquet", pa.table(items)), ("queries.parquet", queries)):
@@ -83,7 +87,13 @@ def load_dataset(folder: Path, facts: Sequence[str] = ()) -> Dataset:
     wanted = dict.fromkeys(["item_id", "text", "name", *(name for name in facts if name in known)])
     items = pq.read_table(folder / "items.parquet", columns=list(wanted)).to_pydict()
     queries = [
-        Query(query_id=row["query_id"], text=row["text"], split=row["split"], references=tuple(row["references"]))
+        Query(
+            query_id=row["query_id"],
+            text=row["text"],
+            split=row["split"],
+            references=tuple(row["references"]),
+            origin=row["origin"],
+        )
         for row in pq.read_table(folder / "queries.parquet").to_pylist()
     ]
     vectors = read_tensors(folder / "vectors.safetensors")

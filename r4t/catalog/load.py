@@ -7,24 +7,30 @@ from collections import Counter
 from r4t.catalog.musiccaps import load_musiccaps
 from r4t.catalog.own_queries import load_queries
 from r4t.catalog.polyvore import load_polyvore
-from r4t.catalog.queries import generate_queries, load_vocabulary
+from r4t.catalog.queries import generate_queries
 from r4t.catalog.recipes import ingredient_sets, load_recipes, recipe_items
 from r4t.catalog.source import Catalog, Item, Source, compose, keep_long_names, keep_texts, nonzero
 from r4t.catalog.table import load_table
 from r4t.catalog.vectors import read_vectors, with_vectors
+from r4t.catalog.vocabulary import load_vocabulary
+from r4t.catalog.written import Writer
 from r4t.config import Config, Data
 from r4t.types import Query
 
 
-def load_catalog(config: Config) -> Catalog:
-    """Items and queries of the configured source and task, before encoding. Raises UserError for unusable input."""
+def load_catalog(config: Config, writer: Writer | None = None) -> Catalog:
+    """Items and queries of the configured source and task, before encoding. Raises UserError for unusable input.
+
+    A `writer` writes the broad queries, and the titles of sets that have none.
+    """
     data, source = config.data, load_source(config)
     dropped = source.dropped
     items = keep_long_names(keep_texts(source.items, dropped), data.min_item_words, dropped)
     if config.task == "oar":
-        queries = _broad_queries(data, items, dropped)
+        queries = _broad_queries(data, items, writer, dropped)
         return Catalog(items=items, queries=queries, dropped=nonzero(dropped))
-    return compose(items, source.sets, max_share=data.max_item_share, min_size=data.min_set_size, dropped=dropped)
+    sets = source.sets if writer is None else writer.titles(source.sets, {item.item_id: item.name for item in items})
+    return compose(items, sets, max_share=data.max_item_share, min_size=data.min_set_size, dropped=dropped)
 
 
 def load_source(config: Config) -> Source:
@@ -54,8 +60,10 @@ def _recipes(data: Data, *, with_sets: bool) -> Source:
     return Source(items=items, dropped=dropped + more)
 
 
-def _broad_queries(data: Data, items: list[Item], dropped: Counter[str]) -> list[Query]:
+def _broad_queries(data: Data, items: list[Item], writer: Writer | None, dropped: Counter[str]) -> list[Query]:
     if data.queries is not None:
         return load_queries(data.queries, data.seed, dropped)
-    vocabulary = load_vocabulary(data.families)
-    return generate_queries(vocabulary, data.n_queries, data.seed, [item.name for item in items])
+    names = [item.name for item in items]
+    if writer is not None:
+        return writer.queries(data.n_queries, names)
+    return generate_queries(load_vocabulary(data.families), data.n_queries, data.seed, names)

@@ -1,7 +1,6 @@
-"""Broad queries for open-ended retrieval, written from a vocabulary (paper section 6.2, without a language model).
+"""Broad queries for open-ended retrieval, written from a vocabulary (paper C.1, without a language model).
 
-Eight abstraction families: aesthetic theme, activity, season, lifestyle identity, mood, cultural trend, function,
-hybrid. A query is one modifier and a noun ("post-workout breakfast"), or two modifiers of different families and a
+A query is one modifier and a noun ("post-workout breakfast"), or two modifiers of different families and a
 noun ("cosy winter dinner").
 """
 
@@ -9,35 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
-import yaml
 
 from r4t.catalog.source import normalise
+from r4t.catalog.vocabulary import MAX_WORDS, Vocabulary
 from r4t.errors import UserError
 from r4t.types import Query
 
-FAMILIES = ("mood", "aesthetic", "lifestyle", "trend", "season", "activity", "function", "hybrid")
-MIN_WORDS, MAX_WORDS = 2, 6
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """`modifiers` per family, families in the order in which their words stand before the noun."""
-
-    modifiers: dict[str, tuple[str, ...]]
-    nouns: tuple[str, ...]
-
-
-def load_vocabulary(name: str) -> Vocabulary:
-    """The vocabulary `families_<name>.yaml` that ships with the package."""
-    raw = yaml.safe_load((Path(__file__).parent / f"families_{name}.yaml").read_text())
-    return Vocabulary(
-        modifiers={family: tuple(raw["families"][family]) for family in FAMILIES}, nouns=tuple(raw["nouns"])
-    )
+MIN_WORDS = 2
 
 
 def generate_queries(vocabulary: Vocabulary, n: int, seed: int, taken: Collection[str] = ()) -> list[Query]:
@@ -55,11 +35,11 @@ def generate_queries(vocabulary: Vocabulary, n: int, seed: int, taken: Collectio
     for family, text in candidates:
         if len(texts) == n:
             break
-        if _reads_well(text) and names.isdisjoint(_phrases(text)):
+        if _reads_well(text) and names.isdisjoint(phrases(text)):
             texts.setdefault(normalise(text), family)
     if len(texts) < n:
         raise UserError(f"the vocabulary gives {len(texts)} queries, not {n}: set data.n_queries={len(texts)}")
-    return _with_splits(texts, rng)
+    return with_splits(texts, rng)
 
 
 def _one_modifier(vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
@@ -80,12 +60,14 @@ def _reads_well(text: str) -> bool:
     return MIN_WORDS <= len(words) <= MAX_WORDS and len(set(words)) == len(words)
 
 
-def _phrases(text: str) -> set[str]:
+def phrases(text: str) -> set[str]:
+    """Every run of two or more words."""
     words = text.split()
     return {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 2, len(words) + 1)}
 
 
-def _with_splits(texts: dict[str, str], rng: np.random.Generator) -> list[Query]:
+def with_splits(texts: dict[str, str], rng: np.random.Generator) -> list[Query]:
+    """Queries of {text: family}, numbered within their family, split 8:1:1 at random."""
     held_out = max(len(texts) // 10, 1)
     splits = np.array(["train"] * len(texts), dtype=object)
     shuffled = rng.permutation(len(texts))

@@ -79,8 +79,9 @@ def load_items(data: Data) -> list[Item]:
 
 
 def load_sets(data: Data, known: Collection[str]) -> tuple[list[ItemSet], Counter[str]]:
-    """The titled sets of `data.sets` and a count of those left out; `known` are the ids of all items.
+    """The sets of `data.sets` and a count of those left out; `known` are the ids of all items.
 
+    A set without a title is left out, unless data.writer 'endpoint' will write one: it then comes with a blank title.
     Raises UserError for a missing file or column, a wrong type, a repeated id, an unknown split, an unknown item.
     """
     path, columns = _path(data.sets, "data.sets"), data.columns
@@ -107,10 +108,10 @@ def load_sets(data: Data, known: Collection[str]) -> tuple[list[ItemSet], Counte
         title = joined([row[columns.title]])
         if flag and not row[flag]:
             dropped[f"sets whose column {flag} is false (data.clean_column)"] += 1
-        elif not title:
+        elif not title and data.writer == "vocabulary":
             dropped["sets without a title"] += 1
         else:
-            home = given or split_of(normalise(title), data.seed)
+            home = given or split_of(normalise(title) or label, data.seed)
             sets.append(ItemSet(title=title, split=home, item_ids=item_ids))
     return sets, dropped
 

@@ -1,6 +1,6 @@
 """The configuration: one typed YAML file, a section per idea. `load_config` reads it."""
 
-from r4t.config.data import Columns, Data, Encoder, Fanout
+from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout
 from r4t.config.objective import Constraint, Objective
 from r4t.config.policy import RL, Alarms, Learner, Lora, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Evaluate, Retriever, Sampler, Sets
@@ -10,12 +10,14 @@ from r4t.config.section import Section
 __all__ = [
     "RL",
     "Alarms",
+    "Augment",
     "Cluster",
     "Columns",
     "Config",
     "Constraint",
     "Data",
     "Encoder",
+    "Endpoint",
     "Evaluate",
     "Fanout",
     "Learner",

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from r4t.config.section import Section
+
+SHIPPED_FAMILIES = ("food", "fashion", "music")
+
 
 ITEMS_OF = {
     "table": "the path of a Parquet, CSV or JSONL file or folder with item_id and text",
@@ -34,6 +38,53 @@ class Columns(Section):
         return (value,) if isinstance(value, str) else value
 
 
+class Augment(Section):
+    """Recomposed training sets (paper C.2). They join the training split only; off while `copies` is 0."""
+
+    copies: int = Field(0, ge=0)  # recomposed sets of each training set
+    pool: int = Field(50, ge=2)  # items from which one training set is recomposed, its own among them
+    shortlist: int = Field(30, ge=2)  # items of the pool that one copy sees
+    size: int = Field(10, ge=1)  # items of a recomposed set
+    seed_share: tuple[float, float] = (0.3, 0.6)  # of a set's items, kept in a copy (at least one)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Augment:
+        if not self.size <= self.shortlist <= self.pool:
+            raise ValueError(
+                f"a set of size {self.size} is chosen from a shortlist of {self.shortlist}, and that from a pool of"
+                f" {self.pool}: make each at least as large as the one before"
+            )
+        low, high = self.seed_share
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"seed_share [{low}, {high}] must rise within 0 to 1: for example [0.3, 0.6]")
+        return self
+
+
+class Endpoint(Section):
+    """An OpenAI-compatible server. Its key comes from the environment alone, and no file or message shows it."""
+
+    url: str | None = None  # the base, for example http://127.0.0.1:8000/v1
+    model: str | None = None
+    api_key_env: str = Field("OPENAI_API_KEY", pattern=r"^[A-Z_][A-Z0-9_]*$")  # the variable's name; it may be unset
+    temperature: float | None = Field(1.0, ge=0)  # None: the server's
+    max_tokens: int = Field(4096, ge=1)  # of an answer
+    timeout: float = Field(120.0, gt=0)  # seconds for a whole answer
+    retries: int = Field(2, ge=0, le=20)  # further attempts when an answer is unusable
+    concurrency: int = Field(4, ge=1, le=64)  # requests at a time
+
+    @field_validator("url")
+    @classmethod
+    def _plain_web_address(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("give an http:// or https:// address, for example http://127.0.0.1:8000/v1")
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError("leave credentials, query and fragment out of the address: api_key_env names the key")
+        return url.rstrip("/")
+
+
 class Data(Section):
     """Items, and either human-made sets (their titles are the queries) or broad queries, generated or your own."""
 
@@ -45,7 +96,7 @@ class Data(Section):
     item_vectors: Path | None = None  # NumPy array [N, w]: row i is the vector of the i-th item of the file
     queries: Path | None = None  # OAR: a table of your own queries (text[, split, query_id]) instead of generated ones
     clean_column: str | None = None  # keep only the sets where this boolean column is true
-    families: Literal["food", "fashion", "music"] = "food"  # vocabulary of generated OAR queries
+    families: str = "food"  # vocabulary of generated OAR queries: a name of SHIPPED_FAMILIES, or a YAML file's path
     seed: int = 0  # of the generated queries and the split; runs that differ in the top-level seed share their data
     n_queries: int = Field(3000, ge=10)  # generated OAR queries, before the 8:1:1 split
     min_item_words: int = Field(1, ge=1)  # items with fewer words are left out of the database
@@ -53,6 +104,15 @@ class Data(Section):
     max_item_share: float = Field(
         1.0, gt=0, le=1
     )  # WSCR: items in a larger share of the training sets are staples, removed
+    writer: Literal["vocabulary", "endpoint"] = "vocabulary"  # of OAR queries, missing titles and recomposed sets
+    endpoint: Endpoint = Endpoint()
+    augment: Augment = Augment()
+
+    @model_validator(mode="after")
+    def _writer_has_an_endpoint(self) -> Data:
+        if self.writer == "endpoint" and not (self.endpoint.url and self.endpoint.model):
+            raise ValueError("data.writer 'endpoint' needs data.endpoint.url and data.endpoint.model")
+        return self
 
     @model_validator(mode="after")
     def _items_have_one_source(self) -> Data:

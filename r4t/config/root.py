@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from r4t.config.data import Data, Encoder, Fanout
+from r4t.config.data import SHIPPED_FAMILIES, Data, Encoder, Fanout
 from r4t.config.objective import Objective
 from r4t.config.policy import RL, Learner, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Evaluate, Retriever, Sets
@@ -16,6 +16,8 @@ from r4t.config.section import Section
 from r4t.errors import UserError, did_you_mean
 
 Task = Literal["oar", "wscr"]
+# By a user's mistake only: what was given for these keys is not repeated in a message.
+MAY_HOLD_SECRETS = ("data.endpoint.url", "data.endpoint.api_key_env")
 
 
 class Tracking(Section):
@@ -70,6 +72,8 @@ class Config(Section):
             raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")
         if self.data.queries and self.task != "oar":
             raise ValueError("data.queries are for task 'oar': in 'wscr' the titles of the sets are the queries")
+        if self.data.augment.copies and self.task != "wscr":
+            raise ValueError("data.augment recomposes sets that people made: set task to 'wscr', or copies to 0")
         return self
 
 
@@ -139,6 +143,8 @@ def _explain(error: Any) -> str:
         known = _known_keys([str(s) for s in sections])
         return f"unknown config key '{where}'{did_you_mean(str(last), known)}"
     message = error["msg"].removeprefix("Value error, ")
+    if where in MAY_HOLD_SECRETS:
+        return f"config key '{where}': {message}"
     return f"config key '{where}': {message} (got {error['input']!r})" if where else message
 
 
@@ -157,6 +163,10 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
         return path if path is None or path.is_absolute() else (folder / path).resolve()
 
     paths = ("items", "sets", "item_vectors", "queries")
-    data = config.data.model_copy(update={name: anchor(getattr(config.data, name)) for name in paths})
+    families = config.data.families
+    data = config.data.model_copy(
+        update={name: anchor(getattr(config.data, name)) for name in paths}
+        | {"families": families if families in SHIPPED_FAMILIES else str(anchor(Path(families)))}
+    )
     policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
     return config.model_copy(update={"data": data, "policy": policy})

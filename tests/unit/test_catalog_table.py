@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from r4t.catalog.columns import ids_of
 from r4t.catalog.source import normalise, split_of
 from r4t.catalog.table import load_items, load_sets
-
 from r4t.config import Columns, Data
 from r4t.errors import UserError
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4t.catalog.queries import FAMILIES, Vocabulary, generate_queries, load_vocabulary
+from r4t.catalog.queries import generate_queries
 from r4t.catalog.recipes import load_recipes
 from r4t.catalog.source import normalise
+from r4t.catalog.vocabulary import FAMILIES, Vocabulary, load_vocabulary
 from r4t.errors import UserError
 
 DOMAINS = ("food", "fashion", "music")
