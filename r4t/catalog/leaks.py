@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from r4t.catalog.source import normalise
+from r4t.catalog.source import SPLITS, normalise
 from r4t.errors import UserError
 from r4t.types import Query
 
@@ -21,7 +21,7 @@ def check_leaks(queries: Sequence[Query]) -> None:
     if shared:
         raise UserError(
             f"{len(shared)} query texts stand in more than one split (first: '{shared[0]}' in"
-            f" {', '.join(sorted(homes[shared[0]]))}): rename or remove them, so that no test query is trained on"
+            f" {', '.join(sorted(homes[shared[0]], key=SPLITS.index))}): rename or remove them, so that no test query is trained on"
         )
     training = {query.query_id for query in queries if query.split == "train"}
     held_out = _held_out_sets(queries)

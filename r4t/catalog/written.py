@@ -110,7 +110,11 @@ class Writer:
         count = max(AT_LEAST, math.ceil(missing / (laps * len(FAMILIES))))
         asked = [(family, lap) for lap in range(laps) for family in FAMILIES]
         questions = [
-            Question(system=OAR_SYSTEM, user=oar_prompt(family, count, self.domain), seed=f"{self.seed}:{number}:{lap}")
+            Question(
+                system=OAR_SYSTEM,
+                user=oar_prompt(family, count, self.domain),
+                seed=f"{self.seed}:{family}:{number}:{lap}",
+            )
             for family, lap in asked
         ]
         answers = self.client.ask(questions, lambda _, text: read_queries(text))
