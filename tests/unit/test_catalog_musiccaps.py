@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r4t.catalog.musiccaps import MAX_LIST, load_musiccaps, parse_aspects
-from r4t.catalog.source import Source, split_of
+from r4t.catalog.source import Source, normalise, split_of
 from r4t.config import Data
 from r4t.errors import UserError
 
@@ -111,9 +111,11 @@ def test_the_real_clips_give_the_published_number_of_phrases(tmp_path: Path) -> 
     source = loaded(tmp_path, [(row["item_id"], repr(row["aspects"]), row["text"]) for row in rows])
     assert len(source.items) == 5521
     assert source.dropped["aspect lists that cannot be read"] == 0
-    expected = {row["title"]: set(row["item_ids"]) for row in pq.read_table(CAPS / "sets.parquet").to_pylist()}
     found = {s.title: set(s.item_ids) for s in source.sets}
-    assert found.keys() == expected.keys()
-    assert len(found) == len(source.sets) == 1818
-    for title, clips in expected.items():
-        assert clips == found[title] if len(clips) < 100 else clips <= found[title], "stored sets were cut at 100 clips"
+    published = pq.read_table(CAPS / "sets.parquet").to_pylist()
+    assert len(published) == 1818
+    assert len(found) == len(source.sets) == 1817, "one published phrase repeats another but for a second space"
+    assert found.keys() == {normalise(row["title"]) for row in published}
+    assert all(found[normalise(row["title"])] >= set(row["item_ids"]) for row in published)
+    # The stored sets were cut at 100 clips, and a few of their phrases have such a twin.
+    assert sum(len(found[normalise(row["title"])]) == len(row["item_ids"]) for row in published) > 1700

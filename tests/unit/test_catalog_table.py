@@ -74,10 +74,10 @@ def test_integer_ids_join_with_integer_references(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        (changed(ITEMS, text=None, Text=[*"xyz"]), r"'text' \(did you mean 'Text'\?\), see data.columns.text: .* price, Text"),
+        (changed(ITEMS, text=None, Text=[*"xyz"]), r"\(did you mean 'Text'\?\), see data.columns.text: .* price, Text"),
         (changed(ITEMS, item_id=None), r"no column 'item_id'.*its columns are text, price"),
         (changed(ITEMS, text=[1, 2, 3]), r"column 'text' has type int64, it must be text"),
-        (changed(ITEMS, text=[[1], [2], [3]]), r"column 'text' has type list<.*int64>, it must be text or a list of texts"),
+        (changed(ITEMS, text=[[1], [2], [3]]), r"column 'text' has type list<.*, it must be text or a list of texts"),
         (changed(ITEMS, name=[1, 2, 3]), r"column 'name' has type int64, it must be text"),
         (changed(ITEMS, item_id=[1.5, 2.5, 3.5]), r"'item_id' has type double, it must be text or whole numbers"),
         (changed(ITEMS, item_id=[["a"], ["b"], ["c"]]), r"column 'item_id' has type list<"),
@@ -96,8 +96,8 @@ def test_a_mistake_in_the_items_is_one_clear_error(tmp_path: Path, items: dict[s
     ("sets", "message"),
     [
         (changed(SETS, title=None), r"no column 'title'.*its columns are set_id, item_ids, split, clean"),
-        (changed(SETS, item_ids=[[1.5], [2.0], [3.0], [1.0]]), r"'item_ids' has type list<.*double>, .* a list of item ids"),
-        (changed(SETS, item_ids=["a b", "zzz", "c", "a"]), r"set 2 names item 'zzz', .*split at ' ', data.id_separator"),
+        (changed(SETS, item_ids=[[1.5], [2.0], [3.0], [1.0]]), r"'item_ids' has type list<.* a list of item ids"),
+        (changed(SETS, item_ids=["a b", "zzz", "c", "a"]), r"set 2 names item 'zzz', .*at ' ', data.id_separator"),
         (changed(SETS, item_ids=["a b", "[1.5]", "c", "a"]), r"item ids of set 2 cannot be read \(1.5 is no id"),
         (changed(SETS, item_ids=["a b", "[[", "c", "a"]), r"item ids of set 2 cannot be read"),
         (changed(SETS, clean=None), r"no column 'clean', see data.clean_column"),

@@ -59,5 +59,5 @@ def test_the_configuration_takes_them_instead_of_generated_ones(tmp_path: Path) 
     queries_of(tmp_path, SPLIT)
     raw = {"data": {"queries": str(tmp_path / "queries.csv")}}
     assert [q.text for q in load_catalog(parse_config(raw)).queries] == ["winter look", "Gym", "beach day"]
-    with pytest.raises(UserError, match="data.queries are for task 'oar'"):
+    with pytest.raises(UserError, match=r"data.queries are for task 'oar'"):
         parse_config({**raw, "task": "wscr"})
