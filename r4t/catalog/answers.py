@@ -18,14 +18,14 @@ class Unusable(Exception):
 
 
 def text_of(response: bytes) -> str:
-    """The model's text in the body of a chat completion. Raises `Unusable` for any other shape or an empty text."""
+    """The model's text in the body of a chat completion. Raises `Unusable` for a body of any other shape."""
     body = _load(response.decode(errors="replace"))
     try:
         text = body["choices"][0]["message"]["content"]
     except (KeyError, IndexError, TypeError):
         raise Unusable(f"no chat completion: {excerpt(response.decode(errors='replace'))}") from None
-    if not isinstance(text, str) or not text.strip():
-        raise Unusable("an empty answer")
+    if not isinstance(text, str):
+        raise Unusable("a chat completion without text")
     return text.encode(errors="replace").decode()  # JSON can spell half a character, which no file could hold
 
 

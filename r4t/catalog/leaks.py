@@ -19,9 +19,10 @@ def check_leaks(queries: Sequence[Query]) -> None:
         homes.setdefault(normalise(query.text), set()).add(query.split)
     shared = [text for text, splits in homes.items() if len(splits) > 1]
     if shared:
+        where = ", ".join(sorted(homes[shared[0]], key=SPLITS.index))
         raise UserError(
-            f"{len(shared)} query texts stand in more than one split (first: '{shared[0]}' in"
-            f" {', '.join(sorted(homes[shared[0]], key=SPLITS.index))}): rename or remove them, so that no test query is trained on"
+            f"{len(shared)} query texts stand in more than one split (first: '{shared[0]}' in {where}): rename or"
+            " remove them, so that no test query is trained on"
         )
     training = {query.query_id for query in queries if query.split == "train"}
     held_out = _held_out_sets(queries)

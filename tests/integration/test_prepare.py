@@ -16,6 +16,7 @@ from r4t.catalog.encoders import load_encoder
 from r4t.catalog.index import ExactIndex
 from r4t.catalog.recipes import load_recipes
 from r4t.catalog.source import SPLITS, normalise
+from r4t.catalog.vocabulary import FAMILIES
 from r4t.config import Config, load_config, parse_config
 from r4t.errors import UserError
 from r4t.lineage import read_manifest, read_tensors, verify, write_tensors
@@ -181,6 +182,34 @@ def test_spoilt_vectors_are_refused_with_the_fix(
 def test_an_unknown_split_is_refused(oar: Path) -> None:
     with pytest.raises(UserError, match="train, valid, test"):
         load_dataset(oar / "prepare").split("dev")
+
+
+def test_recomposed_sets_join_training_alone(wscr: Path, tmp_path: Path) -> None:
+    plain, manifest = load_dataset(wscr / "prepare"), read_manifest(wscr / "prepare")
+    augmented = {"max_item_share": 0.05, "augment": {"copies": 2}}
+    dataset = prepared(tmp_path, parse_config({"task": "wscr", "data": augmented}))
+    more = read_manifest(tmp_path / "prepare")
+    assert manifest is not None
+    assert more is not None
+    before = len(plain.queries)
+    assert dataset.queries[:before] == plain.queries
+    assert dataset.item_ids == plain.item_ids
+    copies = dataset.queries[before:]
+    assert len(copies) == more["metrics"]["queries_recomposed"] > 1.9 * len(plain.split("train"))
+    assert {query.split for query in copies} == {"train"}
+    assert {query.origin for query in copies} <= {plain.queries[row].query_id for row in plain.split("train")}
+    lost = sum(count for reason, count in more["dropped"].items() if reason.startswith("recomposed"))
+    assert len(copies) + lost == 2 * len(plain.split("train"))
+    np.testing.assert_array_equal(dataset.item_frequencies(), plain.item_frequencies())
+
+
+def test_a_vocabulary_of_ones_own_writes_the_queries(tmp_path: Path) -> None:
+    words = {family: [f"{family} {word}" for word in ("calm", "wild", "small")] for family in FAMILIES}
+    (tmp_path / "garden.yaml").write_text(json.dumps({"nouns": ["garden", "border"], "families": words}))
+    (tmp_path / "c.yaml").write_text("data: {families: garden.yaml, n_queries: 60}\n")
+    dataset = prepared(tmp_path / "run", load_config(tmp_path / "c.yaml"))
+    assert len(dataset.queries) == 60
+    assert {query.text.split()[-1] for query in dataset.queries} == {"garden", "border"}
 
 
 @needs_bundles

@@ -33,6 +33,12 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"rollout": {"colocate": True}}, ["rollout.colocate", "make them equal"]),
         ({"objective": {"kind": "coverage"}}, ["coverage", "set task to 'wscr'"]),
         ({"data": {"kind": "table"}}, ["data.items"]),
+        ({"data": {"families": 3}}, ["data.families", "string"]),
+        ({"data": {"writer": "endpoint"}}, ["data.endpoint.url", "data.endpoint.model"]),
+        ({"data": {"endpoint": {"url": "ftp://x"}}}, ["data.endpoint.url", "http"]),
+        ({"data": {"augment": {"copies": 1}}}, ["data.augment", "set task to 'wscr'"]),
+        ({"data": {"augment": {"size": 31}}}, ["size 31", "shortlist of 30"]),
+        ({"data": {"augment": {"seed_share": [0.6, 0.3]}}}, ["data.augment", "[0.3, 0.6]"]),
     ],
 )
 def test_a_mistake_names_the_key_and_the_fix(raw: dict, fragments: list[str]) -> None:
@@ -40,6 +46,16 @@ def test_a_mistake_names_the_key_and_the_fix(raw: dict, fragments: list[str]) ->
         parse_config(raw)
     for fragment in fragments:
         assert fragment in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "given"),
+    [("url", "http://me:s3cret@host/v1"), ("url", "http://host/v1?key=s3cret"), ("api_key_env", "sk-s3cret")],
+)
+def test_a_secret_in_the_wrong_place_is_refused_and_not_repeated(key: str, given: str) -> None:
+    with pytest.raises(UserError, match=f"data.endpoint.{key}") as error:
+        parse_config({"data": {"endpoint": {key: given}}})
+    assert "s3cret" not in str(error.value)
 
 
 def test_all_mistakes_are_reported_at_once() -> None:

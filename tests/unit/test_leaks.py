@@ -43,7 +43,7 @@ def test_a_text_of_two_splits_is_refused_whatever_its_case_and_spaces(split: str
 )
 def test_a_recomposed_set_from_or_of_held_out_data_is_refused(leak: Query) -> None:
     check_leaks([*SETS, query("c", "new", "train", 1, 9, origin="a")])
-    with pytest.raises(UserError, match="'new' .*repeats held-out data"):
+    with pytest.raises(UserError, match=r"'new' .*repeats held-out data"):
         check_leaks([*SETS, leak])
 
 

@@ -74,10 +74,9 @@ def test_any_other_shape_is_unusable_and_shown_in_short(text: str) -> None:
 
 def test_a_title_is_one_line_of_two_to_eight_words() -> None:
     assert read_title(' "Beach  day outfit" ') == "Beach day outfit"
-    for text in ("Beach", "a b c d e f g h i", "a b\nc d", '["a b"', "\x00 a b"):
-        if text != '["a b"':
-            with pytest.raises(Unusable):
-                read_title(text)
+    for text in ("Beach", "a b c d e f g h i", "a b\nc d", "", "\x00 a b"):
+        with pytest.raises(Unusable):
+            read_title(text)
 
 
 def test_subsets_hold_exactly_the_items_asked_for() -> None:
@@ -109,7 +108,7 @@ def test_objects_of_another_shape_make_the_answer_unusable(entry: object) -> Non
 @pytest.mark.parametrize(
     "body",
     [b"", b"<html>", b"[]", b"{}", b'{"choices": []}', b'{"choices": {}}', b'{"choices": [{"message": null}]}',
-     completion(None), completion(""), completion([{"text": "x"}]), b"\xff\xfe", b"[" * 100_000],
+     completion(None), completion([{"text": "x"}]), b"\xff\xfe", b"[" * 100_000],
 )  # fmt: skip
 def test_a_body_that_is_no_completion_is_unusable(body: bytes) -> None:
     with pytest.raises(Unusable):
