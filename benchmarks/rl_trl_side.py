@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from r4t.catalog.dataset import load_dataset
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import run_encoder
 from r4t.config import parse_config
 from r4t.fanout import build_prompt
 from r4t.scoring import SetScorer
@@ -47,7 +47,7 @@ def main() -> None:
     rl, fanout = config.rl, config.fanout
     torch.set_num_threads(os.cpu_count() or 1)
     dataset = load_dataset(run / "prepare")
-    scorer = SetScorer(dataset, load_encoder(config.encoder.name, config.encoder.dim), config)
+    scorer = SetScorer(dataset, run_encoder(config, run / "prepare"), config)
     rows = np.random.default_rng(config.seed).permutation(dataset.split("train"))[: batches * rl.queries_per_step]
     prompts = [
         build_prompt(dataset.queries[row].text, style=fanout.prompt, task=config.task, domain=fanout.domain, k=fanout.k)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from r4t.catalog.dataset import load_dataset
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import run_encoder
 from r4t.config import Config
 from r4t.scoring import SetScorer
 from r4t.sets.records import build_shard, scoring_config
@@ -82,7 +82,7 @@ class ShardScorer:
     def __init__(self, prepare_folder: Path, config: Config) -> None:
         self.config = config
         self.dataset = load_dataset(prepare_folder, config.objective.columns)
-        self.encoder = load_encoder(config.encoder.name, config.encoder.dim)
+        self.encoder = run_encoder(config, prepare_folder)
         self.scorer = SetScorer(self.dataset, self.encoder, scoring_config(config))
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:

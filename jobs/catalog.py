@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from r4t.catalog.source import Catalog
+    from r4t.config import Config
+    from r4t.types import Floats
 
 app = typer.Typer(help="Look at a catalogue before anything is trained on it.", no_args_is_help=True)
 
@@ -21,8 +26,6 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print counts, text lengths, duplicates and neighbours of the items, and draw a map of them."""
-    from jobs.prepare import encode_items
-    from r4t.catalog.encoders import load_encoder
     from r4t.catalog.item_map import draw_map
     from r4t.catalog.load import load_catalog
     from r4t.catalog.overview import overview
@@ -31,12 +34,31 @@ def inspect(
 
     settings = load_config(config, set_)
     catalog = load_catalog(settings)
-    vectors = encode_items(catalog, load_encoder(settings.encoder.name, settings.encoder.dim))
+    vectors = _vectors(settings, catalog)
     picture = out or Path(f"{settings.name}.png")
     values = [item.extra.get(colour) for item in catalog.items]
     draw_map(picture, settings.name, vectors, [None if value is None else str(value) for value in values])
     found = {"schema": 1, "name": settings.name, "task": settings.task, **overview(catalog, vectors), "map": picture}
     typer.echo(to_json(found) if as_json else show(found))
+
+
+def _vectors(settings: Config, catalog: Catalog) -> Floats:
+    """[N, d] the items in the configured space, as the prepare stage would put them there."""
+    from jobs.encoding import image_paths
+    from r4t.catalog.encoders import base_encoder
+    from r4t.catalog.encoders.reduction import ReducedEncoder, fit_projection
+    from r4t.catalog.vectors import cut_to
+
+    encoder, column = base_encoder(settings.encoder), settings.encoder.image_column
+    if catalog.item_vectors is not None:
+        vectors = cut_to(catalog.item_vectors, encoder.dim)
+    elif column is not None:
+        vectors = encoder.encode_images(list(map(Path, image_paths(settings, catalog.items, column))))
+    else:
+        vectors = encoder.encode([item.text for item in catalog.items])
+    if settings.encoder.reduce != "pca":
+        return vectors
+    return ReducedEncoder(encoder, fit_projection(vectors, settings.encoder.dim)).project(vectors)
 
 
 def show(found: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from cluster.rollout_actor import start_rollout
 from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_methods, check_methods
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.encoders import Encoder, load_encoder, run_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.evaluation import evaluate as ev
@@ -67,7 +67,7 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
     start = time.monotonic()
     folder = run.stage_folder("evaluate")
     dataset = load_dataset(run.folder / "prepare", (*config.objective.columns, config.objective.category_column))
-    encoder = load_encoder(config.encoder.name, config.encoder.dim)
+    encoder = run_encoder(config, run.folder / "prepare")
     yardstick = Yardstick(
         dataset=dataset,
         query_rows=query_rows(config, dataset),

@@ -6,16 +6,16 @@ import time
 from collections import Counter
 from dataclasses import asdict, replace
 
+from jobs.encoding import Encoding
 from jobs.run import Run
 from r4t.catalog.augment import recompose
 from r4t.catalog.dataset import FILES, save_dataset
-from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.encoders import encoder_record
 from r4t.catalog.endpoint import Client
 from r4t.catalog.index import ExactIndex
 from r4t.catalog.leaks import check_leaks, without_leaks
 from r4t.catalog.load import load_catalog
 from r4t.catalog.source import SPLITS, Catalog, nonzero
-from r4t.catalog.vectors import cut_to
 from r4t.catalog.written import Writer
 from r4t.config import Config
 from r4t.lineage import is_finished, write_manifest
@@ -32,12 +32,12 @@ def main(config: Config, run: Run) -> None:
     dropped: Counter[str] = Counter()
     writer = _writer(config, run, dropped)
     catalog = load_catalog(config, writer)
-    encoder = load_encoder(config.encoder.name, config.encoder.dim)
-    item_vectors = encode_items(catalog, encoder)
-    ExactIndex(item_vectors)  # refuses vectors that could not be searched, before anything is written
+    encoding = Encoding(config, run, folder)
+    item_vectors = encoding.items(catalog)
+    ExactIndex(item_vectors)  # refuses vectors that could not be searched, before the dataset is written
     catalog = _with_recomposed_sets(config, catalog, item_vectors, writer, dropped)
     check_leaks(catalog.queries)
-    query_vectors = encoder.encode([query.text for query in catalog.queries])
+    query_vectors = encoding.texts("queries", [query.text for query in catalog.queries])
     save_dataset(folder, catalog, item_vectors, query_vectors)
 
     per_split = Counter(query.split for query in catalog.queries)
@@ -50,25 +50,19 @@ def main(config: Config, run: Run) -> None:
         stage="prepare",
         config=config.model_dump(mode="json"),
         inputs={},
-        files=FILES,
-        metrics={**values, "seconds": round(seconds, 2)},
+        files=[*FILES, *encoding.files],
+        metrics={**values, "encoded": encoding.computed, "seconds": round(seconds, 2)},
         extra={
             "dropped": nonzero(Counter(catalog.dropped) + dropped),
             "kept": {"items whose text repeats another's": catalog.repeated_texts()},
             "item_vectors": "encoded" if catalog.item_vectors is None else "given",
             **({"endpoint": asdict(writer.client.counts)} if writer else {}),
-            "encoder": {"name": encoder.name, "dim": encoder.dim, "fingerprint": encoder.fingerprint()},
+            "encoder": encoder_record(encoding.encoder, config.encoder),
         },
     )
     splits = ", ".join(f"{per_split[split]} {split}" for split in SPLITS)
     line = f"prepare: {len(catalog.items)} items, queries {splits} ({config.task}), {seconds:.1f} s"
     run.log("prepare", 0, {**values, "seconds": seconds}, line)
-
-
-def encode_items(catalog: Catalog, encoder: Encoder) -> Floats:
-    """[N, d] unit rows: the items' own vectors cut to the encoder's width, or else their texts encoded."""
-    given = catalog.item_vectors
-    return encoder.encode([item.text for item in catalog.items]) if given is None else cut_to(given, encoder.dim)
 
 
 def _with_recomposed_sets(

@@ -16,7 +16,7 @@ from rich.text import Text
 from cluster.devices import role_environment
 from jobs.policies import POLICY_OF, PolicySwitch, build_methods, check_methods
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.encoders import Encoder, run_encoder
 from r4t.catalog.source import normalise
 from r4t.config import Config, load_config
 from r4t.errors import UserError
@@ -54,7 +54,7 @@ def retrieve(run_folder: Path, query: str, k: int | None = None, method: str = C
 def answer(run_folder: Path, config: Config, query: str, method: str, seed: int) -> tuple[Dataset, RetrievedSets]:
     """One method's set [1, k, n] for `query`, and the run's dataset with the query added, last."""
     check_methods([method], run_folder)
-    encoder = load_encoder(config.encoder.name, config.encoder.dim)
+    encoder = run_encoder(config, run_folder / "prepare")
     facts = (*config.objective.columns, config.objective.category_column)
     dataset = with_query(load_dataset(run_folder / "prepare", facts), query.strip(), encoder)
     policies = local_policies(run_folder / "folm", config) if method in POLICY_OF else None

@@ -63,7 +63,7 @@ def main(config: Config, run: Run) -> None:
     started = time.perf_counter()
     dataset = load_dataset(run.folder / "prepare")
     lessons = warm.lessons_for(config, dataset)
-    base = warm.initial_policy(config, dataset, lessons, folder / "initial")
+    base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial")
     placement = place(config)
     try:
         actors = start_actors(config, run, placement, base)

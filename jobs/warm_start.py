@@ -12,7 +12,7 @@ from cluster.learner import Phase
 from jobs.run import Run
 from r4t.batch import TokenBatch, supervised_batch
 from r4t.catalog.dataset import Dataset
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import word_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt, format_answer
@@ -24,8 +24,13 @@ CHUNK = 50  # steps between progress reports
 VALIDATION = "validation.json"
 
 
-def initial_policy(config: Config, dataset: Dataset, lessons: list[list[list[str]]], folder: Path) -> Path:
-    """The directory the policy starts from: the user's, or a small fresh one made in `folder`."""
+def initial_policy(
+    config: Config, dataset: Dataset, lessons: list[list[list[str]]], prepare: Path, folder: Path
+) -> Path:
+    """The directory the policy starts from: the user's, or a small fresh one made in `folder`.
+
+    `prepare` is the folder that `dataset` was read from.
+    """
     if config.policy.model is not None:
         check_policy(config.policy.model)
         return config.policy.model
@@ -35,7 +40,7 @@ def initial_policy(config: Config, dataset: Dataset, lessons: list[list[list[str
         tokenizer = train_tokenizer(texts, config.policy.vocab_size, config.policy.fold_words)
         words = None
         if config.policy.embeddings == "encoder":
-            encoder = load_encoder(config.encoder.name)
+            encoder = word_encoder(config, prepare)
             words = token_vectors(tokenizer, encoder, config.policy.hidden, config.seed)
         with atomic_folder(folder) as temporary:
             create_policy(temporary, tokenizer, config.policy, config.seed, words)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
+from r4t.cache import cache_folder
 from r4t.errors import UserError
 from r4t.lineage import write_json
-
-
-def cache_folder() -> Path:
-    """`$R4T_CACHE`, else `~/.cache/r4t`."""
-    return Path(os.environ.get("R4T_CACHE") or "~/.cache/r4t").expanduser() / "answers"
 
 
 def cached_answer(request: dict[str, Any]) -> str | None:
@@ -32,10 +27,10 @@ def store_answer(request: dict[str, Any], answer: str) -> None:
         write_json(_path(request), {"request": request, "answer": answer})
     except OSError as error:
         raise UserError(
-            f"cannot write to {cache_folder()} ({error.strerror}): set R4T_CACHE to a folder that you own"
+            f"cannot write to {cache_folder('answers')} ({error.strerror}): set R4T_CACHE to a folder that you own"
         ) from None
 
 
 def _path(request: dict[str, Any]) -> Path:
     key = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
-    return cache_folder() / f"{key}.json"
+    return cache_folder("answers") / f"{key}.json"

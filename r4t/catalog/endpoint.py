@@ -19,7 +19,8 @@ from typing import Any, Protocol, TypeVar
 
 import httpx
 
-from r4t.catalog.answer_cache import cache_folder, cached_answer, store_answer
+from r4t.cache import cache_folder
+from r4t.catalog.answer_cache import cached_answer, store_answer
 from r4t.catalog.answers import MAX_BYTES, Unusable, excerpt, text_of
 from r4t.config import Endpoint
 from r4t.errors import UserError
@@ -182,7 +183,7 @@ class Client:
             raise UserError(
                 f"{len(problems)} of the first {done} questions ({total} in all) to {self.settings.url}, model"
                 f" {self.settings.model}, got no usable answer, for example: {problems[-1]}. Check that the server"
-                f" runs, or name another model; answers are kept in {cache_folder()}: delete it to ask again"
+                f" runs, or name another model; answers are kept in {cache_folder('answers')}: delete it to ask again"
             )
 
 

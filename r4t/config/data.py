@@ -125,11 +125,32 @@ class Data(Section):
         return self
 
 
-class Encoder(Section):
-    """Frozen text encoder of the shared space. Vectors are cut to `dim` and then normalised."""
+PACKAGED_ENCODERS = ("wordllama", "minilm")  # the weights ship in a Python package
+PATH_ENCODERS = ("sentence_transformers", "open_clip", "precomputed")  # the files are the user's
 
-    name: str = "wordllama"  # wordllama | minilm
+
+class Encoder(Section):
+    """Frozen encoder of the shared space. Vectors are reduced to `dim` columns and then normalised."""
+
+    name: str = "wordllama"  # wordllama | minilm | sentence_transformers | open_clip | precomputed
     dim: int = Field(128, ge=8)
+    reduce: Literal["truncate", "pca"] = "truncate"  # pca: principal directions of the items
+    path: Path | None = None  # of the model or the table; wordllama and minilm have none
+    model: str | None = None  # open_clip: architecture of the checkpoint, such as ViT-B-32
+    image_column: str | None = None  # data.items: paths of the image files that are encoded in place of `text`
+    distribute_above: int = Field(200_000, ge=0)  # items; a larger catalogue is encoded on the Ray cluster of the run
+
+    @model_validator(mode="after")
+    def _files(self) -> Encoder:
+        if self.name in PATH_ENCODERS and self.path is None:
+            raise ValueError(f"encoder '{self.name}' reads files: set encoder.path")
+        if self.name in PACKAGED_ENCODERS and self.path is not None:
+            raise ValueError(f"encoder '{self.name}' ships with R4T and reads no files: remove encoder.path")
+        if self.name == "open_clip" and self.model is None:
+            raise ValueError("encoder 'open_clip' needs encoder.model, the architecture of its weights")
+        if self.image_column is not None and self.name != "open_clip":
+            raise ValueError(f"encoder '{self.name}' has no image tower: remove encoder.image_column, or use open_clip")
+        return self
 
 
 class Fanout(Section):

@@ -74,6 +74,8 @@ class Config(Section):
             raise ValueError("data.queries are for task 'oar': in 'wscr' the titles of the sets are the queries")
         if self.data.augment.copies and self.task != "wscr":
             raise ValueError("data.augment recomposes sets that people made: set task to 'wscr', or copies to 0")
+        if self.encoder.image_column is not None and self.data.items is None:
+            raise ValueError("encoder.image_column names a column of data.items: give items of your own")
         return self
 
 
@@ -168,5 +170,6 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
         update={name: anchor(getattr(config.data, name)) for name in paths}
         | {"families": families if families in SHIPPED_FAMILIES else str(anchor(Path(families)))}
     )
+    encoder = config.encoder.model_copy(update={"path": anchor(config.encoder.path)})
     policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
-    return config.model_copy(update={"data": data, "policy": policy})
+    return config.model_copy(update={"data": data, "encoder": encoder, "policy": policy})

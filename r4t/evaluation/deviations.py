@@ -12,8 +12,7 @@ def deviations(config: Config, *, n_items: int, n_queries: int, policy_parameter
     retriever, sampler = config.retriever, config.retriever.sampler
     lines = [
         f"Data: {_data(config)}, {n_items:,} items, instead of Polyvore or the proprietary music playlists.",
-        f"Encoder: {config.encoder.name} cut to {config.encoder.dim} columns, text to text, instead of an image-text"
-        " model with Matryoshka training.",
+        _encoder(config),
         f"Policy: {_policy(config, policy_parameters)} instead of Gemma3-4B or Qwen3-4B.",
         _objective(config),
         f"Reinforcement learning: {config.rl.steps} rollout batches of {config.rl.queries_per_step} queries x"
@@ -61,6 +60,16 @@ def _data(config: Config) -> str:
         return f"{origin} with human-made sets"
     composed = f"written by {model}" if model else "composed from item vectors"
     return f"{origin} with human-made sets and up to {config.data.augment.copies} copies of each, {composed}"
+
+
+def _encoder(config: Config) -> str:
+    encoder = config.encoder
+    reduced = "projected (PCA)" if encoder.reduce == "pca" else "cut"
+    name, towers = encoder.model or encoder.name, "text to text" if encoder.image_column is None else "text to image"
+    return (
+        f"Encoder: {name} {reduced} to {encoder.dim} columns, {towers}, instead of the paper's image-text model with"
+        " Matryoshka training."
+    )
 
 
 def _policy(config: Config, parameters: int | None) -> str:

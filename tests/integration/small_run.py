@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.run import Run
 from r4t.catalog.dataset import FILES, save_dataset
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import encoder_record, load_encoder
 from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, parse_config
 from r4t.lineage import write_manifest
@@ -65,7 +65,8 @@ def make_run(folder: Path, config: Config) -> Run:
     save_dataset(
         prepare, Catalog(items=items, queries=queries, dropped={}), encoder.encode(NAMES), encoder.encode(QUERIES)
     )
-    write_manifest(prepare, stage="prepare", config={}, inputs={}, files=FILES, metrics={})
+    made_by = {"encoder": encoder_record(encoder, config.encoder)}
+    write_manifest(prepare, stage="prepare", config={}, inputs={}, files=FILES, metrics={}, extra=made_by)
     tokenizer = train_tokenizer([*NAMES, *QUERIES], config.policy.vocab_size)
     for seed, name in enumerate(("warm_start", "policy")):
         create_policy(folm / name, tokenizer, config.policy, seed)

@@ -17,7 +17,7 @@ from jobs.policies import PolicySwitch, available_methods, check_methods
 from jobs.retrieve import as_json, retrieve
 from jobs.run import Run, save_config
 from r4t.catalog.dataset import FILES, load_dataset, save_dataset
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import encoder_record, load_encoder
 from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, parse_config
 from r4t.diffusion.checkpoint import save_denoiser
@@ -75,7 +75,8 @@ def make_run(folder: Path, task: str) -> Run:
     prepare = run.stage_folder("prepare")
     catalog = Catalog(items=items, queries=queries, dropped={})
     save_dataset(prepare, catalog, encoder.encode(NAMES), encoder.encode(texts))
-    write_manifest(prepare, stage="prepare", config={}, inputs={}, files=FILES, metrics={})
+    made_by = {"encoder": encoder_record(encoder, config.encoder)}
+    write_manifest(prepare, stage="prepare", config={}, inputs={}, files=FILES, metrics={}, extra=made_by)
     tokenizer = train_tokenizer([*NAMES, *texts], config.policy.vocab_size)
     for seed, name in enumerate(("warm_start", "policy")):
         create_policy(run.stage_folder("folm") / name, tokenizer, config.policy, seed)

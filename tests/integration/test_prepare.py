@@ -12,7 +12,7 @@ import pytest
 from jobs import prepare
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.catalog.encoders import load_encoder
+from r4t.catalog.encoders import encoder_record, load_encoder
 from r4t.catalog.index import ExactIndex
 from r4t.catalog.recipes import load_recipes
 from r4t.catalog.source import SPLITS, normalise
@@ -80,7 +80,7 @@ def test_c01_the_vectors_are_the_frozen_encoders(oar: Path) -> None:
     dataset, manifest = load_dataset(oar / "prepare"), read_manifest(oar / "prepare")
     encoder = load_encoder("wordllama", 128)
     assert manifest is not None
-    assert manifest["encoder"] == {"name": "wordllama", "dim": 128, "fingerprint": encoder.fingerprint()}
+    assert manifest["encoder"] == encoder_record(encoder, RECIPES_OAR.encoder)
     np.testing.assert_array_equal(dataset.item_vectors[:50], encoder.encode(dataset.item_texts[:50]))
 
 

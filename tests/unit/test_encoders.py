@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4t.catalog.encoders import Encoder, MiniLMEncoder, WordLlamaEncoder, load_encoder, unit_rows
+from r4t.catalog.encoders import Encoder, load_encoder, unit_rows
+from r4t.catalog.encoders.minilm import MiniLMEncoder
+from r4t.catalog.encoders.wordllama import WordLlamaEncoder
 from r4t.errors import UserError
 
 TEXTS = ["Egg Veggie Muffin, breakfast", "beef stew with carrots", "", "a", "cosy winter dinner " * 20, "  "]

@@ -1,0 +1,83 @@
+"""Encodes a large catalogue on every core of a Ray cluster: blocks of it go to actors that each hold the encoder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy, DataContext
+
+from cluster.devices import role_environment
+from r4t.catalog.encoders import base_encoder
+from r4t.config import Config
+from r4t.errors import UserError
+from r4t.types import Floats
+
+Batch = dict[str, NDArray[Any]]
+BLOCKS_PER_TASK = 4
+
+
+class BlockEncoder:
+    """One encoder. A batch is one block: the same texts at once as on a single machine, and so the same vectors."""
+
+    def __init__(self, config: Config, fingerprint: str, images: bool) -> None:
+        self.encoder = base_encoder(config.encoder)
+        self.images = images
+        if self.encoder.fingerprint() != fingerprint:
+            raise UserError(
+                f"node {ray.util.get_node_ip_address()} has another encoder than the driver: put the same files at"
+                " encoder.path, and the same packages, on every node"
+            )
+
+    def __call__(self, batch: Batch) -> Batch:
+        block = [str(content) for content in batch["contents"][0]]
+        vectors = self.encoder.encode_images([Path(p) for p in block]) if self.images else self.encoder.encode(block)
+        return {"start": batch["start"], "vectors": np.array([vectors.tobytes()], dtype=object)}
+
+
+def ray_is_up() -> bool:
+    """Whether this process is connected to a Ray cluster."""
+    return ray.is_initialized()
+
+
+def encode_on_ray(
+    config: Config,
+    contents: Sequence[str],
+    *,
+    images: bool,
+    block: int,
+    shape: tuple[int, int],
+    fingerprint: str,
+    advance: Callable[[int], None],
+) -> Floats:
+    """[n, dim] unit rows of n texts, or of n image paths that every node can read; `shape` is (n, dim).
+
+    As many actors as the cluster has free CPUs. `advance` is told the size of every block that is done.
+    Raises UserError when a node's encoder has another `fingerprint`.
+    """
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    rows = [{"start": i, "contents": list(contents[i : i + block])} for i in range(0, len(contents), block)]
+    workers = max(1, min(len(rows), int(ray.available_resources().get("CPU", 1))))
+    encoded = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BLOCKS_PER_TASK)).map_batches(
+        cast(Any, BlockEncoder),
+        fn_constructor_args=(config, fingerprint, images),
+        batch_size=1,
+        batch_format="numpy",
+        compute=ActorPoolStrategy(size=workers),
+        num_cpus=1,
+        runtime_env={"env_vars": role_environment("scorer", config) | {"OMP_NUM_THREADS": "1"}},
+    )
+    vectors = np.empty(shape, dtype=np.float32)
+    for done in encoded.iter_rows():
+        part = np.frombuffer(done["vectors"], dtype=np.float32).reshape(-1, shape[1])
+        vectors[done["start"] : done["start"] + len(part)] = part
+        advance(len(part))
+    return vectors
