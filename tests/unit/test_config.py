@@ -32,7 +32,11 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"learner": {"ranks": 33}}, ["learner.ranks", "change one of them"]),
         ({"rollout": {"colocate": True}}, ["rollout.colocate", "make them equal"]),
         ({"objective": {"kind": "coverage"}}, ["coverage", "set task to 'wscr'"]),
-        ({"data": {"kind": "table"}}, ["data.items"]),
+        ({"data": {"kind": "table"}}, ["data.items", "Parquet, CSV or JSONL"]),
+        ({"data": {"kind": "polyvore"}}, ["data.items", "train_no_dup.json"]),
+        ({"data": {"kind": "musiccaps"}}, ["data.items", "musiccaps-public.csv"]),
+        ({"data": {"columns": {"txet": "a"}}}, ["data.columns.txet", "did you mean 'text'"]),
+        ({"data": {"columns": {"text": []}}}, ["data.columns.text", "at least 1"]),
         ({"data": {"families": 3}}, ["data.families", "string"]),
         ({"data": {"writer": "endpoint"}}, ["data.endpoint.url", "data.endpoint.model"]),
         ({"data": {"endpoint": {"url": "ftp://x"}}}, ["data.endpoint.url", "http"]),
@@ -103,10 +107,20 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path) -> None:
 def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     path = tmp_path / "sub" / "c.yaml"
-    path.write_text("data: {kind: table, items: ../items.parquet}\npolicy: {model: /models/x}\n")
+    keys = "sets: s.csv, queries: q.csv, item_vectors: v"
+    path.write_text(f"data: {{kind: table, items: ../items.parquet, {keys}}}\npolicy: {{model: /models/x}}\n")
     config = load_config(path)
     assert config.data.items == tmp_path / "items.parquet"
+    found = (config.data.sets, config.data.queries, config.data.item_vectors)
+    assert found == tuple(tmp_path / "sub" / name for name in ("s.csv", "q.csv", "v"))
     assert config.policy.model == Path("/models/x")
+
+
+def test_a_text_is_one_column_or_several() -> None:
+    assert parse_config({"data": {"columns": {"text": "caption"}}}).data.columns.text == ("caption",)
+    several = parse_config({"data": {"columns": {"text": ["name", "tags"]}}})
+    assert several.data.columns.text == ("name", "tags")
+    assert parse_config(yaml.safe_load(yaml.safe_dump(several.model_dump(mode="json")))) == several
 
 
 def test_the_paper_objective_takes_the_papers_weights_unless_given() -> None:
