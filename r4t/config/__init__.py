@@ -1,6 +1,6 @@
 """The configuration: one typed YAML file, a section per idea. `load_config` reads it."""
 
-from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout
+from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout, Index
 from r4t.config.objective import Constraint, Objective
 from r4t.config.policy import RL, Alarms, Learner, Lora, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Evaluate, Retriever, Sampler, Sets
@@ -20,6 +20,7 @@ __all__ = [
     "Endpoint",
     "Evaluate",
     "Fanout",
+    "Index",
     "Learner",
     "Lora",
     "Objective",

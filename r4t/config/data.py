@@ -160,3 +160,23 @@ class Fanout(Section):
     n: int = Field(1, ge=1)  # items retrieved per sub-query
     prompt: Literal["compact", "paper"] = "compact"
     domain: str = "recipe"
+
+
+class Index(Section):
+    """How the nearest items are searched for while training and serving; evaluation is always exact."""
+
+    kind: Literal["exact", "hnsw", "ivf_flat", "ivf_pq"] = "exact"
+    shards: int = Field(1, ge=1)  # exact: parts of the catalogue in actors of their own, each with scorer.cpus
+    m: int = Field(32, ge=2)  # hnsw: links per item
+    ef: int = Field(128, ge=1)  # hnsw: items kept in sight while building and searching
+    lists: int | None = Field(None, ge=1)  # ivf: cells; None: 4 x the root of the number of items
+    probes: int = Field(32, ge=1)  # ivf: cells searched
+    pq_bytes: int = Field(32, ge=1)  # ivf_pq: bytes per item, a divisor of encoder.dim
+    rerank: int = Field(4, ge=1)  # approximate kinds: items scored exactly, per item asked for
+    recall_floor: float | None = Field(None, ge=0, le=1)  # an approximate index with a lower recall@10 is refused
+
+    @model_validator(mode="after")
+    def _only_exact_shards(self) -> Index:
+        if self.shards > 1 and self.kind != "exact":
+            raise ValueError(f"shards splits an exact index: set kind to 'exact', or shards to 1 for '{self.kind}'")
+        return self

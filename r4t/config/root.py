@@ -8,7 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from r4t.config.data import SHIPPED_FAMILIES, Data, Encoder, Fanout
+from r4t.config.data import SHIPPED_FAMILIES, Data, Encoder, Fanout, Index
 from r4t.config.objective import Objective
 from r4t.config.policy import RL, Learner, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Evaluate, Retriever, Sets
@@ -41,6 +41,7 @@ class Config(Section):
     data: Data = Data()
     encoder: Encoder = Encoder()
     fanout: Fanout = Fanout()
+    index: Index = Index()
     objective: Objective = Objective()
     policy: Policy = Policy()
     warm_start: WarmStart = WarmStart()
