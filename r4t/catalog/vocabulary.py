@@ -90,9 +90,9 @@ def _words(path: Path, key: str, raw: Any) -> tuple[str, ...]:
         raise UserError(f"{path}: '{key}' must be a list of one or more texts")
     for entry in raw:
         if not isinstance(entry, str) or not entry.strip():
-            raise UserError(
-                f"{path}: '{key}' holds {reprlib.repr(entry)}, which is no text: write it in quotes or remove it"
-            )
+            # A nested list is not printed: by aliases, a short file can spell one of any size.
+            shown = f"a {type(entry).__name__}" if isinstance(entry, list | dict) else reprlib.repr(entry)
+            raise UserError(f"{path}: '{key}' holds {shown}, which is no text: write it in quotes or remove it")
         if len(entry.split()) >= MAX_WORDS:
             raise UserError(
                 f"{path}: '{key}' holds {reprlib.repr(entry)}: a query has {MAX_WORDS} words at most, so shorten it"
