@@ -43,6 +43,15 @@ def test_every_shipped_config_is_valid(path: Path) -> None:
         ({"data": {"augment": {"copies": 1}}}, ["data.augment", "set task to 'wscr'"]),
         ({"data": {"augment": {"size": 31}}}, ["size 31", "shortlist of 30"]),
         ({"data": {"augment": {"seed_share": [0.6, 0.3]}}}, ["data.augment", "[0.3, 0.6]"]),
+        ({"encoder": {"name": "precomputed"}}, ["encoder", "set encoder.path"]),
+        ({"encoder": {"path": "/x"}}, ["'wordllama'", "remove encoder.path"]),
+        ({"encoder": {"name": "open_clip", "path": "/x"}}, ["needs encoder.model"]),
+        ({"encoder": {"reduce": "svd"}}, ["encoder.reduce", "pca"]),
+        ({"encoder": {"image_column": "photo"}}, ["no image tower", "open_clip"]),
+        (
+            {"encoder": {"name": "open_clip", "path": "/x", "model": "ViT-B-32", "image_column": "photo"}},
+            ["encoder.image_column", "give items of your own"],
+        ),
     ],
 )
 def test_a_mistake_names_the_key_and_the_fix(raw: dict, fragments: list[str]) -> None:
@@ -108,12 +117,16 @@ def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     path = tmp_path / "sub" / "c.yaml"
     keys = "sets: s.csv, queries: q.csv, item_vectors: v"
-    path.write_text(f"data: {{kind: table, items: ../items.parquet, {keys}}}\npolicy: {{model: /models/x}}\n")
+    path.write_text(
+        f"data: {{kind: table, items: ../items.parquet, {keys}}}\npolicy: {{model: /models/x}}\n"
+        "encoder: {name: precomputed, path: vectors}\n"
+    )
     config = load_config(path)
     assert config.data.items == tmp_path / "items.parquet"
     found = (config.data.sets, config.data.queries, config.data.item_vectors)
     assert found == tuple(tmp_path / "sub" / name for name in ("s.csv", "q.csv", "v"))
     assert config.policy.model == Path("/models/x")
+    assert config.encoder.path == tmp_path / "sub" / "vectors"
 
 
 def test_a_text_is_one_column_or_several() -> None:

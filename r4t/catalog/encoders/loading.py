@@ -14,8 +14,8 @@ ENCODERS = (*PACKAGED_ENCODERS, *PATH_ENCODERS)
 def load_encoder(name: str, dim: int | None = None, path: Path | None = None, model: str | None = None) -> Encoder:
     """The encoder of that name, cut to `dim` columns (None: all of them).
 
-    `path` holds the model of those in `PATH_ENCODERS`, `model` names the architecture of an open_clip checkpoint.
-    Raises UserError for an unknown name, a width it does not have, a missing package, files that cannot be used.
+    `path` holds the files of those in `PATH_ENCODERS`, `model` names the architecture of an open_clip checkpoint.
+    Raises UserError for an unknown name, a width it does not have, a package that is not installed, unusable files.
     """
     if name not in ENCODERS:
         raise UserError(f"unknown encoder '{name}'{did_you_mean(name, ENCODERS)}: use one of {', '.join(ENCODERS)}")
