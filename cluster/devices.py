@@ -9,7 +9,7 @@ import torch
 
 from r4t.config import Config
 
-Role = Literal["rollout", "learner", "scorer"]
+Role = Literal["rollout", "learner", "scorer", "shard"]
 
 
 def cores() -> int:
@@ -28,6 +28,7 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
     own = {
         "rollout": config.rollout.threads or cores(),
         "scorer": cores(),
+        "shard": max(1, cores() // config.index.shards),
         "learner": max(1, cores() // config.learner.ranks),
     }
     env["OMP_NUM_THREADS"] = str(own[role])
@@ -41,8 +42,10 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
 
 def gpus(role: Role, config: Config) -> float:
     """GPUs one actor of `role` holds; colocated, a learner rank and a rollout worker share one."""
-    if config.cluster.device == "cpu" or role == "scorer":
+    if config.cluster.device == "cpu":
         return 0.0
+    if role in ("scorer", "shard"):
+        return config.scorer.gpus
     return 0.5 if shares_gpus(config) else 1.0
 
 
@@ -60,6 +63,11 @@ def weight_transport(config: Config) -> Literal["file", "nccl", "ipc"]:
 
 def torch_device(config: Config) -> torch.device:
     return torch.device("cuda", 0) if config.cluster.device == "cuda" else torch.device("cpu")
+
+
+def search_device(config: Config) -> torch.device:
+    """Where scorers and shards of the index search: on the GPU of which they hold a share, if they do."""
+    return torch_device(config) if gpus("scorer", config) else torch.device("cpu")
 
 
 def collective_backend(config: Config) -> str:

@@ -57,6 +57,7 @@ def seats(config: Config) -> tuple[Seat, ...]:
         ("rollout", config.rollout.workers, config.rollout.cpus),
         ("learner", config.learner.ranks, config.learner.cpus),
         ("scorer", config.scorer.workers, config.scorer.cpus),
+        ("shard", config.index.shards if config.index.shards > 1 else 0, config.scorer.cpus),
     ]
     roles = [(role, cpus) for role, count, cpus in plan for _ in range(count)]
     shared = config.rollout.workers if shares_gpus(config) else 0
@@ -84,7 +85,7 @@ def place(config: Config) -> Placement:
         if amount > have + 1e-9:
             raise UserError(
                 f"the run needs {amount:g} {resource}s ({_explain(config, resource)}), the cluster has {have:g}:"
-                f" lower rollout.workers, learner.ranks or their cpus, or add nodes"
+                f" lower rollout.workers, learner.ranks, index.shards or their cpus, or add nodes"
             )
     group = placement_group(bundles(wanted), strategy="PACK")
     if not group.wait(config.cluster.placement_timeout):
@@ -107,7 +108,7 @@ def _total(wanted: tuple[Seat, ...]) -> dict[str, float]:
 def _explain(config: Config, resource: str) -> str:
     parts = [
         f"{len(members)} x {role} at {getattr(members[0], 'cpus' if resource == 'CPU' else 'gpus'):g}"
-        for role in ("rollout", "learner", "scorer")
+        for role in ("rollout", "learner", "scorer", "shard")
         if (members := [seat for seat in seats(config) if seat.role == role])
     ]
     return ", ".join(parts)

@@ -12,6 +12,7 @@ from typing import Any
 
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import run_encoder
+from r4t.catalog.index import open_index
 from r4t.config import Config
 from r4t.scoring import SetScorer
 from r4t.sets.records import build_shard, scoring_config
@@ -83,7 +84,8 @@ class ShardScorer:
         self.config = config
         self.dataset = load_dataset(prepare_folder, config.objective.columns)
         self.encoder = run_encoder(config, prepare_folder)
-        self.scorer = SetScorer(self.dataset, self.encoder, scoring_config(config))
+        index = open_index(prepare_folder, self.dataset.item_vectors, config.index)
+        self.scorer = SetScorer(self.dataset, self.encoder, scoring_config(config), index)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         queries = [int(q) for q in row["query"]]

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import ray
 
 from cluster.devices import role_environment
+from cluster.index_shards import start_shards
 from cluster.launch import LOST, ActorsLost, gather, launch_group
 from cluster.learner import PolicyLearner
 from cluster.roles import Placement
@@ -40,6 +41,7 @@ class Actors:
         self.say = say
         self.restarts: Counter[str] = Counter()
         """How often each seat was filled again."""
+        self.shards = start_shards(placement, prepare, config)
         self.scorers = [self._start_scorer(i) for i in range(config.scorer.workers)]
         self.learners = self._start_learners()
         self.rollouts = [self._start_rollout(i) for i in range(config.rollout.workers)]
@@ -111,4 +113,5 @@ class Actors:
 
     def _start_scorer(self, index: int) -> Any:
         seat, env = self.placement.of("scorer")[index], role_environment("scorer", self.config)
-        return ray.remote(RewardScorer).options(**self.placement.options(seat, env)).remote(self.prepare, self.config)
+        scorer = ray.remote(RewardScorer).options(**self.placement.options(seat, env))
+        return scorer.remote(self.prepare, self.config, self.shards)

@@ -8,7 +8,7 @@ from pathlib import Path
 from r4t import methods as m
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import ExactIndex, Index
 from r4t.config import Config
 from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
 from r4t.diffusion.sampler import SetSampler
@@ -79,10 +79,14 @@ def build_methods(
     dataset: Dataset,
     encoder: Encoder,
     policies: PolicySwitch | None = None,
+    index: Index | None = None,
 ) -> dict[str, m.SetRetriever]:
-    """The named methods over one database, all with the same k and n. Methods that write text need `policies`."""
+    """The named methods over one database, all with the same k and n. Methods that write text need `policies`.
+
+    None searches exactly whatever the configuration says, so that a report never depends on what an index missed.
+    """
     k, n = config.fanout.k, config.fanout.n
-    index = ExactIndex(dataset.item_vectors)
+    index = index or ExactIndex(dataset.item_vectors)
     search = m.FanoutSearch(encoder, index, k, n)
     temperature = config.evaluate.temperature
 
@@ -103,7 +107,7 @@ def build_methods(
             raise ValueError(f"method '{name}' writes text and was given no policy")
         generate = policies.as_policy(POLICY_OF[name])
         if name == "best_of_n":
-            scorer = SetScorer(dataset, encoder, config)
+            scorer = SetScorer(dataset, encoder, config, index)
             return m.BestOfN(generate, search, scorer, temperature, config.evaluate.best_of)
         return m.LanguageFanout(name, generate, search, temperature)
 

@@ -12,7 +12,7 @@ from r4t.catalog.augment import recompose
 from r4t.catalog.dataset import FILES, save_dataset
 from r4t.catalog.encoders import encoder_record
 from r4t.catalog.endpoint import Client
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import checked_vectors, write_index
 from r4t.catalog.leaks import check_leaks, without_leaks
 from r4t.catalog.load import load_catalog
 from r4t.catalog.source import SPLITS, Catalog, nonzero
@@ -34,11 +34,12 @@ def main(config: Config, run: Run) -> None:
     catalog = load_catalog(config, writer)
     encoding = Encoding(config, run, folder)
     item_vectors = encoding.items(catalog)
-    ExactIndex(item_vectors)  # refuses vectors that could not be searched, before the dataset is written
+    checked_vectors(item_vectors)  # refuses vectors that could not be searched, before the dataset is written
     catalog = _with_recomposed_sets(config, catalog, item_vectors, writer, dropped)
     check_leaks(catalog.queries)
     query_vectors = encoding.texts("queries", [query.text for query in catalog.queries])
     save_dataset(folder, catalog, item_vectors, query_vectors)
+    files = [*FILES, *write_index(folder, item_vectors, config.index, query_vectors)]
 
     per_split = Counter(query.split for query in catalog.queries)
     seconds = time.monotonic() - start
@@ -50,7 +51,7 @@ def main(config: Config, run: Run) -> None:
         stage="prepare",
         config=config.model_dump(mode="json"),
         inputs={},
-        files=[*FILES, *encoding.files],
+        files=[*files, *encoding.files],
         metrics={**values, "encoded": encoding.computed, "seconds": round(seconds, 2)},
         extra={
             "dropped": nonzero(Counter(catalog.dropped) + dropped),

@@ -17,6 +17,7 @@ from cluster.devices import role_environment
 from jobs.policies import POLICY_OF, PolicySwitch, build_methods, check_methods
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
+from r4t.catalog.index import open_index
 from r4t.catalog.source import normalise
 from r4t.config import Config, load_config
 from r4t.errors import UserError
@@ -58,7 +59,8 @@ def answer(run_folder: Path, config: Config, query: str, method: str, seed: int)
     facts = (*config.objective.columns, config.objective.category_column)
     dataset = with_query(load_dataset(run_folder / "prepare", facts), query.strip(), encoder)
     policies = local_policies(run_folder / "folm", config) if method in POLICY_OF else None
-    built = build_methods([method], config, run_folder, dataset, encoder, policies)[method]
+    index = open_index(run_folder / "prepare", dataset.item_vectors, config.index)
+    built = build_methods([method], config, run_folder, dataset, encoder, policies, index)[method]
     return dataset, built.retrieve(QueryBatch.of_rows(dataset, [len(dataset.queries) - 1]), seed)
 
 

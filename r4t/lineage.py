@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from r4t.errors import UserError
@@ -122,6 +122,24 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     """Reads every array of a safetensors file. Raises UserError when the file is damaged."""
     try:
         return load_file(str(path))
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
+
+
+def read_rows(path: Path, name: str, first: int, last: int) -> NDArray[Any]:
+    """Rows `first` ... `last - 1` of one array of a safetensors file; no other is read. Errors as `read_tensors`."""
+    try:
+        with safe_open(str(path), "numpy") as file:
+            return file.get_slice(name)[first:last]
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
+
+
+def count_rows(path: Path, name: str) -> int:
+    """Rows of one array of a safetensors file, from its header. Errors as `read_tensors`."""
+    try:
+        with safe_open(str(path), "numpy") as file:
+            return int(file.get_slice(name).get_shape()[0])
     except SafetensorError as error:
         raise UserError(f"{path} is damaged ({error}): delete its folder and run the stage again") from None
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import Index, build_index
 from r4t.config import Config
 from r4t.fanout import parse
 from r4t.objective.compose import Scores, inverse_frequency_weights, score_sets
@@ -18,13 +18,16 @@ from r4t.types import Floats, Ints, ScoredBatch
 
 
 class SetScorer:
-    """The training reward over one dataset. Pure given its inputs: the same answers always score the same."""
+    """The training reward over one dataset. Pure given its inputs: the same answers always score the same.
 
-    def __init__(self, dataset: Dataset, encoder: Encoder, config: Config) -> None:
+    `index` searches the dataset's items; None builds the one that the configuration asks for.
+    """
+
+    def __init__(self, dataset: Dataset, encoder: Encoder, config: Config, index: Index | None = None) -> None:
         self.dataset = dataset
         self.encoder = encoder
         self.config = config
-        self.index = ExactIndex(dataset.item_vectors)
+        self.index = index or build_index(dataset.item_vectors, config.index, dataset.query_vectors)
         inverse = config.task == "wscr" and config.objective.coverage_weighting == "inverse_frequency"
         self.item_weights = inverse_frequency_weights(dataset.item_frequencies()) if inverse else None
         self.facts = item_facts(dataset.facts, config.objective, dataset.item_frequencies())

@@ -115,3 +115,4 @@ class Learner(Section):
 class Scorer(Section):
     workers: int = Field(1, ge=1)
     cpus: float = Field(0.25, gt=0)
+    gpus: float = Field(0, ge=0, le=1)  # on cuda: share of a GPU that each holds and searches on; 0: on the CPU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from r4t.catalog.dataset import Dataset
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import Index
 from r4t.methods.base import QueryBatch, arrange, check_depth
 from r4t.types import Floats, Ints, RetrievedSets
 
@@ -48,7 +48,7 @@ class NoFanout:
 
     name = "no_fanout"
 
-    def __init__(self, index: ExactIndex, k: int, n: int) -> None:
+    def __init__(self, index: Index, k: int, n: int) -> None:
         self.index, self.k, self.n = index, k, n
 
     def retrieve(self, queries: QueryBatch, seed: int) -> RetrievedSets:  # noqa: ARG002
@@ -63,7 +63,7 @@ class MMR:
 
     name = "mmr"
 
-    def __init__(self, index: ExactIndex, vectors: Floats, k: int, n: int, trade_off: float) -> None:
+    def __init__(self, index: Index, vectors: Floats, k: int, n: int, trade_off: float) -> None:
         self.index, self.vectors, self.k, self.n, self.trade_off = index, vectors, k, n, trade_off
         self.pool = min(max(MMR_POOL, k), len(vectors))
 
@@ -93,14 +93,14 @@ def mmr_select(relevance: Floats, candidates: Floats, k: int, trade_off: float) 
     return chosen
 
 
-def plain_items(index: ExactIndex, query_vectors: Floats, k: int, n: int) -> Ints:
+def plain_items(index: Index, query_vectors: Floats, k: int, n: int) -> Ints:
     """[B, k, n] items nearest to the plain query; the shown column holds the k nearest."""
     check_depth(k, n, index.size)
     _, rows = index.search(query_vectors, k * n)
     return arrange(rows, k)
 
 
-def popularity(dataset: Dataset, index: ExactIndex, k: int) -> Floats:
+def popularity(dataset: Dataset, index: Index, k: int) -> Floats:
     """[N] how popular each item is, from the training queries alone.
 
     With reference sets (WSCR): the share of training sets that hold the item. Without (OAR): how often the item is

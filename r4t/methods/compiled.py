@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import Index
 from r4t.diffusion.sampler import SetSampler
 from r4t.methods.base import QueryBatch
 from r4t.sets.decode import keep_rows
@@ -17,7 +17,7 @@ CHUNK = 256  # queries whose rows are drawn together
 class Diffusion:
     """R4T-Diffusion, or the same compiled from the untrained policy: draw L rows, search each, keep k of them."""
 
-    def __init__(self, name: str, sampler: SetSampler, index: ExactIndex, k: int, n: int) -> None:
+    def __init__(self, name: str, sampler: SetSampler, index: Index, k: int, n: int) -> None:
         if sampler.denoiser.config.rows < k:
             raise ValueError(f"the retriever draws {sampler.denoiser.config.rows} rows, fewer than fanout.k = {k}")
         self.name, self.sampler, self.index, self.k, self.n = name, sampler, index, k, n

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from r4t.catalog.encoders import Encoder
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import Index
 from r4t.fanout import parse
 from r4t.methods.base import QueryBatch
 from r4t.methods.baselines import plain_items
@@ -25,7 +25,7 @@ class FanoutSearch:
     handed, and the metrics count how often that happened.
     """
 
-    def __init__(self, encoder: Encoder, index: ExactIndex, k: int, n: int) -> None:
+    def __init__(self, encoder: Encoder, index: Index, k: int, n: int) -> None:
         self.encoder, self.index, self.k, self.n = encoder, index, k, n
 
     def __call__(self, queries: QueryBatch, answers: Sequence[str]) -> RetrievedSets:

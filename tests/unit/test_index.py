@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import ExactIndex, exact
+from r4t.catalog.index.candidates import PREFIX
+from r4t.catalog.index.products import FloatProducts, Int8Products
 from r4t.errors import UserError
 from r4t.types import Floats, Ints
 
@@ -48,6 +51,60 @@ def test_c05_top_1_and_union_are_views_of_the_top_n_search() -> None:
     np.testing.assert_array_equal(top_1[:, 0], top_20[:, 0])
     one_by_one = [set(index.search(direction[None], 20)[1][0].tolist()) for direction in fanout]
     assert set(np.unique(top_20).tolist()) == set.union(*one_by_one)
+
+
+ENGINES = {"int8": lambda vectors, _: Int8Products(vectors), "float32": FloatProducts}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(1, 3 * PREFIX),
+    n=st.sampled_from([1, 2, 10, 150]),
+    levels=st.sampled_from([1, 4, 100]),
+    spread=st.sampled_from([0.0, 1.0]),
+    seed=st.integers(0, 10_000),
+)
+def test_either_engine_finds_exactly_what_float64_does(
+    engine: str, rows: int, n: int, levels: int, spread: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Multiples of 2^-8, whose products float64 adds without any error; few levels make many equal scores.
+    vectors = (rng.integers(-levels, levels + 1, (rows, 8)) * 2.0**-8 + spread).astype(np.float32)
+    queries = (rng.integers(-levels, levels + 1, (7, 8)) * 2.0**-8).astype(np.float32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "products", ENGINES[engine])
+        scores, found = ExactIndex(vectors).search(queries, n)
+    everything = (queries.astype(np.float64) @ vectors.astype(np.float64).T).astype(np.float32)
+    expected = np.argsort(-everything, axis=1, kind="stable")[:, :n]
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(scores, np.take_along_axis(everything, expected, axis=1))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@settings(max_examples=40, deadline=None)
+@given(rows=st.integers(2, 200), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=st.integers(0, 10_000))
+def test_products_further_apart_than_the_window_are_in_the_order_of_the_scores(
+    engine: str, rows: int, scale: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors, queries = unit(rng, rows, 5) * np.float32(scale), unit(rng, 9, 5)
+    block, window = ENGINES[engine](vectors, torch.device("cpu")).of(queries)
+    products = block(0, rows).numpy().astype(np.float64).T  # [m, rows]
+    exactly = queries.astype(np.float64) @ vectors.astype(np.float64).T
+    lower = products[:, :, None] + window.numpy()[:, None, None] < products[:, None, :]
+    assert (exactly[:, :, None] < exactly[:, None, :])[lower].all()
+    assert lower.any() or rows < 10
+
+
+def test_shorter_float32_products_are_refused() -> None:
+    products = FloatProducts(np.eye(3, dtype=np.float32), torch.device("cpu"))
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(RuntimeError, match="highest"):
+            products.of(np.eye(3, dtype=np.float32))
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 @settings(max_examples=60, deadline=None)

@@ -75,14 +75,15 @@ class AnnIndex:
         self._bits = np.packbits(self._live, bitorder="little")  # the selector only borrows them
         chosen = None if self._live.all() else faiss.IDSelectorBitmap(len(self._live), faiss.swig_ptr(self._bits))
         if self.settings.kind == "hnsw":
-            return faiss.SearchParametersHNSW(efSearch=max(self.settings.ef, wanted), sel=chosen)
-        return faiss.SearchParametersIVF(nprobe=self.settings.probes, sel=chosen)
+            ef = max(self.settings.ef, wanted)
+            return faiss.SearchParametersHNSW(efSearch=ef, sel=chosen)  # type: ignore[attr-defined]
+        return faiss.SearchParametersIVF(nprobe=self.settings.probes, sel=chosen)  # type: ignore[call-arg]
 
 
 def train(vectors: Floats, settings: Settings) -> AnnIndex:
     """Builds the index that `settings` describe over [N, d]. Raises UserError when the vectors do not fit them."""
     vectors = checked_vectors(vectors)
-    found = _empty(*vectors.shape, settings)
+    found = _empty(len(vectors), vectors.shape[1], settings)
     found.train(vectors)
     found.add(vectors)
     return AnnIndex(vectors, found, settings)
@@ -106,7 +107,7 @@ def _empty(items: int, dim: int, settings: Settings) -> faiss.Index:
             raise UserError(f"index.pq_bytes = {settings.pq_bytes} does not divide encoder.dim = {dim}: use a divisor")
         if items < 2**BITS:
             raise UserError(f"{items} items cannot train index.kind 'ivf_pq', which needs {2**BITS}: use 'exact'")
-        inverted = faiss.IndexIVFPQ(quantizer, dim, lists, settings.pq_bytes, BITS, metric)
+        inverted: faiss.IndexIVF = faiss.IndexIVFPQ(quantizer, dim, lists, settings.pq_bytes, BITS, metric)
     else:
         inverted = faiss.IndexIVFFlat(quantizer, dim, lists, metric)
     inverted.cp.spherical = True  # cells of unit vectors have centres of unit length

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from r4t.types import Floats
 
@@ -71,7 +72,10 @@ class Int8Products:
 
 
 class FloatProducts:
-    """Products in float32 on any device, off by the rounding of d additions in any order at most."""
+    """Products in float32 on any device, off by the rounding of d additions in any order at most.
+
+    Raises RuntimeError where the process lets torch round float32 products to a shorter format.
+    """
 
     def __init__(self, vectors: Floats, device: torch.device) -> None:
         self.device = device
@@ -80,6 +84,8 @@ class FloatProducts:
         self.append(vectors)
 
     def of(self, queries: Floats) -> tuple[Block, torch.Tensor]:
+        if torch.get_float32_matmul_precision() != "highest":
+            raise RuntimeError("exact search needs torch.set_float32_matmul_precision('highest'), torch's default")
         right = torch.from_numpy(queries).to(self.device).t().contiguous()
         error = (queries.shape[1] + 4) * FLOAT32_ROUNDING * _lengths(queries) * self.length
         window = torch.from_numpy(2.01 * error).to(self.device, torch.float32)
@@ -100,9 +106,9 @@ def products(vectors: Floats, device: torch.device) -> Products:
     return FloatProducts(vectors, device)
 
 
-def _round(vectors: Floats, scale: object) -> np.ndarray:
+def _round(vectors: Floats, scale: float | NDArray[np.float64]) -> NDArray[np.int8]:
     return np.clip(np.rint(vectors / scale), -INT8_MAX, INT8_MAX).astype(np.int8)
 
 
-def _lengths(vectors: np.ndarray) -> np.ndarray:
+def _lengths(vectors: NDArray[Any]) -> NDArray[np.float64]:
     return np.linalg.norm(vectors.astype(np.float64), axis=1)

@@ -9,14 +9,19 @@ import numpy as np
 
 from r4t.catalog.index.contract import Index, best_of
 from r4t.catalog.index.exact import ExactIndex
+from r4t.errors import UserError
 from r4t.types import Floats, Ints
 
 Found = tuple[Floats, Ints]
 
 
 def split(items: int, shards: int) -> list[tuple[int, int]]:
-    """First and last (exclusive) row of each of at most `shards` parts, which differ by one item in length at most."""
-    shards = min(shards, items)
+    """First and last (exclusive) row of each of `shards` parts, which differ by one item in length at most.
+
+    Raises UserError for more shards than items.
+    """
+    if shards > items:
+        raise UserError(f"index.shards = {shards} for {items} items: lower it to {items} at most")
     bounds = [items * shard // shards for shard in range(shards + 1)]
     return list(itertools.pairwise(bounds))
 
