@@ -13,7 +13,7 @@ from r4t.catalog.dataset import FILES, save_dataset
 from r4t.catalog.encoders import encoder_record
 from r4t.catalog.endpoint import Client
 from r4t.catalog.index import checked_vectors, write_index
-from r4t.catalog.leaks import check_leaks, without_leaks
+from r4t.catalog.leaks import check_leaks, without_held_out_sets, without_leaks
 from r4t.catalog.load import load_catalog
 from r4t.catalog.source import SPLITS, Catalog, nonzero
 from r4t.catalog.written import Writer
@@ -32,6 +32,7 @@ def main(config: Config, run: Run) -> None:
     dropped: Counter[str] = Counter()
     writer = _writer(config, run, dropped)
     catalog = load_catalog(config, writer)
+    catalog = replace(catalog, queries=without_held_out_sets(catalog.queries, dropped))
     encoding = Encoding(config, run, folder)
     item_vectors = encoding.items(catalog)
     checked_vectors(item_vectors)  # refuses vectors that could not be searched, before the dataset is written

@@ -11,8 +11,9 @@ from r4t.types import Query
 
 
 def check_leaks(queries: Sequence[Query]) -> None:
-    """Raises UserError when a query of one split has the (normalised) text of another split's, or when a recomposed
-    set stands outside the training split, comes from a query outside it, or holds exactly the items of a held-out set.
+    """Raises UserError when a query of one split has the (normalised) text of another split's, when a training set
+    holds exactly the items of a held-out one, or when a recomposed set stands outside the training split or comes from
+    a query outside it.
     """
     homes: dict[str, set[str]] = {}
     for query in queries:
@@ -27,13 +28,21 @@ def check_leaks(queries: Sequence[Query]) -> None:
     training = {query.query_id for query in queries if query.split == "train"}
     held_out = _held_out_sets(queries)
     for query in queries:
-        if query.origin and not (
-            query.split == "train" and query.origin in training and frozenset(query.references) not in held_out
-        ):
+        repeated = query.split == "train" and frozenset(query.references) in held_out
+        if repeated or (query.origin and not (query.split == "train" and query.origin in training)):
+            origin = f", recomposed from {query.origin}" if query.origin else ""
             raise UserError(
-                f"the recomposed set '{query.text}' ({query.query_id}, from {query.origin}) repeats held-out data:"
-                " set data.augment.copies to 0 and report this"
+                f"the set '{query.text}' ({query.query_id}{origin}) repeats held-out data: report this, and until it is"
+                " mended set data.augment.copies to 0 or remove the set"
             )
+
+
+def without_held_out_sets(queries: Sequence[Query], dropped: Counter[str]) -> list[Query]:
+    """The queries without the training sets whose items are exactly a validation or test set's, under another title."""
+    held_out = _held_out_sets(queries)
+    kept = [q for q in queries if q.split != "train" or frozenset(q.references) not in held_out]
+    dropped["training sets with exactly the items of a held-out set"] += len(queries) - len(kept)
+    return kept
 
 
 def without_leaks(made: Iterable[Query], queries: Sequence[Query], dropped: Counter[str]) -> list[Query]:

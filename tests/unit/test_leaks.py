@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r4t.catalog.leaks import check_leaks, without_leaks
+from r4t.catalog.leaks import check_leaks, without_held_out_sets, without_leaks
 from r4t.catalog.source import SPLITS, normalise
 from r4t.errors import UserError
 from r4t.types import Query
@@ -47,6 +47,16 @@ def test_a_recomposed_set_from_or_of_held_out_data_is_refused(leak: Query) -> No
         check_leaks([*SETS, leak])
 
 
+def test_a_training_set_with_a_held_out_sets_items_is_left_out_and_counted() -> None:
+    twins = [query("c", "same items as a test set", "train", 8, 7), query("d", "and a valid one", "train", 5, 6)]
+    part = query("e", "a part of a test set", "train", 7)
+    dropped: Counter[str] = Counter()
+    assert without_held_out_sets([*SETS, *twins, part], dropped) == [*SETS, part]
+    assert dropped == {"training sets with exactly the items of a held-out set": 2}
+    with pytest.raises(UserError, match=r"'same items as a test set' \(c\) repeats held-out data"):
+        check_leaks([*SETS, *twins])
+
+
 def test_what_would_leak_or_repeat_is_left_out_and_counted() -> None:
     made = [
         query("c0", "beach day with 1", "train", 1, 9, origin="a"),
@@ -78,7 +88,8 @@ def test_what_is_kept_always_passes_the_check(
     queries = [query("origin", "origin", "train", 99)]
     queries += [query(f"q{i}", text, split, *rows) for i, (text, (split, rows)) in enumerate(sets.items())]
     copies = [query(f"c{i}", text, "train", *rows, origin="origin") for i, (text, rows) in enumerate(made)]
+    clean = without_held_out_sets(queries, Counter())
     dropped: Counter[str] = Counter()
-    kept = without_leaks(copies, queries, dropped)
-    check_leaks([*queries, *kept])
+    kept = without_leaks(copies, clean, dropped)
+    check_leaks([*clean, *kept])
     assert len(kept) + sum(dropped.values()) == len(made)
