@@ -92,7 +92,7 @@ def load_dataset(folder: Path, facts: Sequence[str] = ()) -> Dataset:
             text=row["text"],
             split=row["split"],
             references=tuple(row["references"]),
-            origin=row["origin"],
+            origin=row.get("origin", ""),  # absent from folders made before sets could be recomposed
         )
         for row in pq.read_table(folder / "queries.parquet").to_pylist()
     ]
