@@ -37,6 +37,9 @@ class RolloutEngine:
             kv_cache_memory_bytes=int(config.rollout.kv_cache_gib * 2**30),
             enforce_eager=True,
             enable_prefix_caching=True,
+            # vLLM 0.29 samples after a part of a prompt too and winds the request's generator back, which no generator
+            # on CPU can. Prompts are short, so whole ones cost nothing.
+            enable_chunked_prefill=False,
             logprobs_mode="processed_logprobs",  # of the sampling law, temperature included
             skip_tokenizer_init=True,
             generation_config="vllm",

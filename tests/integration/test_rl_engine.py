@@ -22,7 +22,7 @@ QUERIES = [(3, "cosy dinner"), (5, "light lunch"), (8, "summer picnic")]
 
 
 def test_rollouts_are_exact_versioned_and_follow_new_weights(model_dir: Path, tmp_path: Path) -> None:
-    config = configuration()
+    config = configuration(rollout={"max_num_seqs": 128})
     worker = start_rollout(config, model_dir)
 
     def generate(seed: int = 7) -> list[Completion]:
@@ -35,6 +35,10 @@ def test_rollouts_are_exact_versioned_and_follow_new_weights(model_dir: Path, tm
     assert [c.token_ids for c in generate(8)] != [c.token_ids for c in first]
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     assert mismatch(model, first) < 1e-4, "the engine's log-probabilities are the model's"
+    long = [(100 + i, " ".join(["green salad apple pie"] * 8 + [f"{i:03d}"])) for i in range(128)]
+    many = ray.get(worker.generate.remote(long, samples=1, temperature=1.0, seed=7), timeout=300)
+    assert sum(len(c.prompt_ids) for c in many) > 4096, "more prompt tokens than vLLM takes in one step"
+    assert mismatch(model, many[::16]) < 1e-4
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
