@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
 from cluster.devices import role_environment
-from r4t.catalog.encoders import base_encoder
+from r4t.catalog.encoders import Encoder, base_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.types import Floats
@@ -23,21 +23,40 @@ BLOCKS_PER_TASK = 4
 
 
 class BlockEncoder:
-    """One encoder. A batch is one block: the same texts at once as on a single machine, and so the same vectors."""
+    """One encoder. A batch is one block: the same texts at once as on a single machine, and so the same vectors.
+
+    A user's mistake travels as a value, `problem`: Ray Data would bury an exception under its own.
+    """
 
     def __init__(self, config: Config, fingerprint: str, images: bool) -> None:
-        self.encoder = base_encoder(config.encoder)
-        self.images = images
-        if self.encoder.fingerprint() != fingerprint:
+        self.config, self.fingerprint, self.images = config, fingerprint, images
+        self.encoder: Encoder | None = None
+
+    def __call__(self, batch: Batch) -> Batch:
+        vectors, problem = b"", ""
+        try:
+            vectors = self._encode([str(content) for content in batch["contents"][0]]).tobytes()
+        except UserError as error:
+            problem = str(error)
+        return {
+            "start": batch["start"],
+            "vectors": np.array([vectors], dtype=object),
+            "problem": np.array([problem], dtype=object),
+        }
+
+    def _encode(self, block: list[str]) -> Floats:
+        if self.encoder is None:
+            self.encoder = self._checked()
+        return self.encoder.encode_images(list(map(Path, block))) if self.images else self.encoder.encode(block)
+
+    def _checked(self) -> Encoder:
+        encoder = base_encoder(self.config.encoder)
+        if encoder.fingerprint() != self.fingerprint:
             raise UserError(
                 f"node {ray.util.get_node_ip_address()} has another encoder than the driver: put the same files at"
                 " encoder.path, and the same packages, on every node"
             )
-
-    def __call__(self, batch: Batch) -> Batch:
-        block = [str(content) for content in batch["contents"][0]]
-        vectors = self.encoder.encode_images([Path(p) for p in block]) if self.images else self.encoder.encode(block)
-        return {"start": batch["start"], "vectors": np.array([vectors.tobytes()], dtype=object)}
+        return encoder
 
 
 def ray_is_up() -> bool:
@@ -58,7 +77,7 @@ def encode_on_ray(
     """[n, dim] unit rows of n texts, or of n image paths that every node can read; `shape` is (n, dim).
 
     As many actors as the cluster has free CPUs. `advance` is told the size of every block that is done.
-    Raises UserError when a node's encoder has another `fingerprint`.
+    Raises UserError when a node's encoder has another `fingerprint`, or for what the encoder itself refuses.
     """
     context = DataContext.get_current()
     context.enable_progress_bars = False
@@ -77,6 +96,8 @@ def encode_on_ray(
     )
     vectors = np.empty(shape, dtype=np.float32)
     for done in encoded.iter_rows():
+        if done["problem"]:
+            raise UserError(done["problem"])
         part = np.frombuffer(done["vectors"], dtype=np.float32).reshape(-1, shape[1])
         vectors[done["start"] : done["start"] + len(part)] = part
         advance(len(part))

@@ -182,3 +182,25 @@ def test_a_cluster_gives_the_vectors_of_one_process(
     assert calls == [1, 1]
     np.testing.assert_array_equal(there.item_vectors, here.item_vectors)
     np.testing.assert_array_equal(there.query_vectors, here.query_vectors)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_mistake_on_the_cluster_is_one_clear_message(tmp_path: Path) -> None:
+    from cluster.encoding import encode_on_ray
+
+    table = {"text": NAMES, "vector": np.random.default_rng(0).normal(size=(len(NAMES), 8)).tolist()}
+    pq.write_table(pa.table(table), tmp_path / "v.parquet")
+    config = settings(tmp_path, name="precomputed", path=str(tmp_path / "v.parquet"))
+    for fingerprint, message in (
+        (
+            base_encoder(config.encoder).fingerprint(),
+            r"^.*v.parquet has no vector for the text 'tea'.*that reads any text$",
+        ),
+        ("another", r"^node .* has another encoder than the driver: put the same files.*every node$"),
+    ):
+        with pytest.raises(UserError, match=message):
+            encode_on_ray(
+                config, [*NAMES, "tea"], images=False, block=5, shape=(len(NAMES) + 1, 8), fingerprint=fingerprint,
+                advance=lambda _: None,
+            )  # fmt: skip
