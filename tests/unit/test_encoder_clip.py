@@ -134,5 +134,5 @@ def test_a_checkpoint_that_is_not_safe_or_not_there_is_refused(tmp_path: Path) -
 @pytest.mark.skipif(importlib.util.find_spec("open_clip") is not None, reason="open_clip_torch is installed")
 def test_a_missing_package_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"")
-    with pytest.raises(UserError, match=r"needs open_clip_torch.*r4t\[clip\]"):
+    with pytest.raises(UserError, match=r"needs the package open_clip_torch.*section Encoders.*r4t\[clip\]"):
         load_encoder("open_clip", 8, tmp_path, MODEL)

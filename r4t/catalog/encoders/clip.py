@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,22 +84,13 @@ def _weights(path: Path) -> Path:
 
 def _load(path: Path, weights: Path, model: str) -> tuple[Any, Any, Any]:
     """The model, the transform of one Pillow image and the tokenizer."""
-    if importlib.util.find_spec("open_clip") is None:
-        raise UserError(
-            "encoder.name 'open_clip' needs open_clip_torch and a torchvision built for this torch: pip install"
-            " 'r4t[clip]' (on a CPU with --extra-index-url https://download.pytorch.org/whl/cpu)"
-        )
-    import open_clip
-
-    if model not in open_clip.list_models():
-        known = open_clip.list_models()
+    open_clip = _package()
+    known = open_clip.list_models()
+    if model not in known:
         raise UserError(
             f"open_clip has no architecture '{model}'{did_you_mean(model, known)}: set encoder.model to the one that"
             f" the weights were trained with (`open_clip.list_models()` names all {len(known)})"
         )
-    logger = logging.getLogger()
-    before = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that no weights were loaded, just before they are
     try:
         net, _, preprocess = open_clip.create_model_and_transforms(
             model, load_weights=False, pretrained_text=False, precision="fp32", device="cpu", **_preprocessing(path)
@@ -112,10 +102,19 @@ def _load(path: Path, weights: Path, model: str) -> tuple[Any, Any, Any]:
             f"open_clip cannot read {weights} as {model} ({type(error).__name__}: {str(error)[:300]}): set"
             " encoder.model to the architecture of these weights, one whose tokenizer ships with open_clip"
         ) from error
-    finally:
-        logger.setLevel(before)
     net.eval().requires_grad_(False)
     return net, preprocess, tokenizer
+
+
+def _package() -> Any:
+    install = "docs/configuration.md, section Encoders, says how to install it next to this torch (extra r4t[clip])"
+    if importlib.util.find_spec("open_clip") is None:
+        raise UserError(f"encoder.name 'open_clip' needs the package open_clip_torch: {install}")
+    try:
+        import open_clip
+    except (ImportError, RuntimeError) as error:  # a torchvision of another torch raises RuntimeError
+        raise UserError(f"open_clip_torch cannot be imported here ({error}): {install}") from error
+    return open_clip
 
 
 def _preprocessing(path: Path) -> dict[str, Any]:
