@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.devices import weight_transport
+from cluster.devices import search_device, weight_transport
 from cluster.roles import bundles, seats
 from r4t.config import Config, parse_config
 
@@ -39,3 +39,19 @@ def test_colocated_a_learner_rank_sits_on_the_gpu_of_its_rollout_worker() -> Non
     assert [(s.role, s.bundle) for s in wanted] == [
         ("rollout", 0), ("rollout", 1), ("learner", 0), ("learner", 1), ("scorer", 2),
     ]  # fmt: skip
+
+
+def test_a_sharded_index_has_a_seat_for_every_shard() -> None:
+    wanted = seats(parse_config({"index": {"shards": 3}, "scorer": {"cpus": 0.125}}))
+    assert [(seat.cpus, seat.gpus) for seat in wanted if seat.role == "shard"] == [(0.125, 0.0)] * 3
+    assert not [seat for seat in seats(Config()) if seat.role == "shard"]
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "searches_on"), [("cpu", 0.5, "cpu"), ("cuda", 0, "cpu"), ("cuda", 0.5, "cuda")]
+)
+def test_scorers_search_on_the_gpu_they_hold(device: str, share: float, searches_on: str) -> None:
+    config = parse_config({"cluster": {"device": device}, "scorer": {"gpus": share}})
+    assert search_device(config).type == searches_on
+    held = [seat.gpus for seat in seats(config) if seat.role == "scorer"]
+    assert held == [share if searches_on == "cuda" else 0.0]

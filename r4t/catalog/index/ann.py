@@ -73,11 +73,8 @@ class AnnIndex:
 
     def _parameters(self, wanted: int) -> faiss.SearchParameters:
         self._bits = np.packbits(self._live, bitorder="little")  # the selector only borrows them
-        chosen = (
-            None
-            if self.size == len(self._live)
-            else faiss.IDSelectorBitmap(len(self._live), faiss.swig_ptr(self._bits))
-        )
+        hidden = self.size < len(self._live)
+        chosen = faiss.IDSelectorBitmap(len(self._live), faiss.swig_ptr(self._bits)) if hidden else None
         if self.settings.kind == "hnsw":
             ef = max(self.settings.ef, wanted)
             return faiss.SearchParametersHNSW(efSearch=ef, sel=chosen)  # type: ignore[attr-defined]
