@@ -31,8 +31,9 @@ from r4t.catalog.index.exact import CPU
 from r4t.catalog.index.products import FloatProducts
 from r4t.config import Index as Settings
 from r4t.config import parse_config
-from r4t.objective.compose import SetInputs, score_sets
-from r4t.objective.terms import vendi
+from r4t.objective.compose import score_sets
+from r4t.objective.inputs import SetInputs
+from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints
 from r4t.warmstart import excerpt
 

@@ -7,7 +7,7 @@ import math
 import faiss
 import numpy as np
 
-from r4t.catalog.index.contract import best_of, checked_queries, checked_vectors, exact_scores
+from r4t.catalog.index.contract import Stored, best_of, checked_queries, checked_vectors, exact_scores
 from r4t.catalog.index.exact import checked_rows
 from r4t.config import Index as Settings
 from r4t.errors import UserError
@@ -22,7 +22,7 @@ class AnnIndex:
     `rerank` x n candidates are scored on `vectors`, which may be memory-mapped.
     """
 
-    def __init__(self, vectors: Floats, found: faiss.Index, settings: Settings, *, writable: bool = True) -> None:
+    def __init__(self, vectors: Stored, found: faiss.Index, settings: Settings, *, writable: bool = True) -> None:
         self.settings = settings
         self.faiss = found
         self.dim = found.d

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r4t.errors import UserError
 from r4t.types import Floats, Ints
 
+Stored = NDArray[np.float32] | NDArray[np.float16]
+"""[N, d] vectors as they are kept, perhaps in a memory-mapped file."""
 PAIRS = 4096  # scored at a time: their vectors fit the cache
 
 
@@ -55,7 +58,7 @@ def checked_queries(queries: Floats, dim: int, n: int) -> Floats:
     return queries
 
 
-def exact_scores(queries: Floats, vectors: Floats, which: Ints, rows: Ints) -> Floats:
+def exact_scores(queries: Floats, vectors: Stored, which: Ints, rows: Ints) -> Floats:
     """[p] inner products of `queries[which]` and `vectors[rows]`, summed in float64 and rounded once.
 
     One pair's score depends on that pair alone, so two searches that look at it agree to the last bit.
