@@ -96,6 +96,12 @@ def test_each_way_to_game_the_reward_has_its_name(mode: str, change: dict[str, f
     assert failure_modes(START | better, START, Alarms()) == []
 
 
+def test_leaving_the_query_for_its_references_is_no_drift() -> None:
+    start = START | {"coverage": 0.4}
+    assert failure_modes(start | {"content_alignment": 0.1, "coverage": 0.5}, start, Alarms()) == []
+    assert failure_modes(start | {"content_alignment": 0.1, "coverage": 0.4}, start, Alarms()) == ["semantic_drift"]
+
+
 def test_modes_without_their_numbers_are_not_named() -> None:
     unjudged = {name: value for name, value in START.items() if not name.startswith("judge/")}
     assert failure_modes(unjudged | {"reward": 9.0}, unjudged, Alarms()) == []
