@@ -46,7 +46,7 @@ def failure_modes(now: dict[str, float], start: dict[str, float], limits: Alarms
     judge read the sets; a mode whose numbers are missing is not named.
     `coordinate_gaming`: sub-queries move onto items (groundedness + 0.1) while items or words run out.
     `paraphrase_collapse`: a set's sub-queries come together while they come no further from the query.
-    `semantic_drift`: the retrieved items leave the query (less than 0.8 of its cosine) without covering more references.
+    `semantic_drift`: the retrieved items leave the query (under 0.8 of its cosine) without covering more references.
     `over_anchoring`: they come closer to it, and a set's diversity falls under 0.8 of what it was.
     `judge_disagrees`: the reward rose, and the judge's diversity x alignment fell under 0.95 of what it was.
     """
