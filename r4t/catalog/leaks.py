@@ -41,7 +41,7 @@ def without_held_out_sets(queries: Sequence[Query], dropped: Counter[str]) -> li
     """The queries without the training sets whose items are exactly a validation or test set's, under another title."""
     held_out = _held_out_sets(queries)
     kept = [q for q in queries if q.split != "train" or frozenset(q.references) not in held_out]
-    dropped["training sets with exactly the items of a held-out set"] += len(queries) - len(kept)
+    dropped["sets left out of training that hold exactly the items of a held-out set"] += len(queries) - len(kept)
     return kept
 
 

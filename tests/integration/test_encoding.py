@@ -36,7 +36,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def settings(folder: Path, *, data: dict[str, Any] | None = None, **encoder: Any) -> Config:
     """Forty-five dishes, generated queries."""
     pq.write_table(pa.table({"item_id": [str(i) for i in range(len(NAMES))], "text": NAMES}), folder / "items.parquet")
-    source = {"kind": "parquet", "items": str(folder / "items.parquet"), "n_queries": 60}
+    source = {"kind": "table", "items": str(folder / "items.parquet"), "n_queries": 60}
     return parse_config({"data": {**source, **(data or {})}, "encoder": {"dim": 8, **encoder}})
 
 
@@ -82,7 +82,7 @@ def test_the_same_texts_are_encoded_once_and_a_damaged_entry_again(tmp_path: Pat
     assert manifest["metrics"]["encoded"] == 0
     np.testing.assert_array_equal(again.item_vectors, first.item_vectors)
     assert prepared(tmp_path / "c", settings(tmp_path, dim=16))[1]["metrics"]["encoded"] == everything
-    assert cache_folder() == cache
+    assert cache_folder("vectors") == cache / "vectors"
     for entry in cache.rglob("*.safetensors"):
         entry.write_bytes(entry.read_bytes()[:-1])
     spoilt, manifest = prepared(tmp_path / "d", config)

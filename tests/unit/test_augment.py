@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from r4t.catalog.augment import recompose, seed_size
 from r4t.catalog.encoders import load_encoder
-from r4t.catalog.leaks import check_leaks, without_leaks
+from r4t.catalog.leaks import check_leaks, without_held_out_sets, without_leaks
 from r4t.catalog.recipes import ingredient_sets, load_recipes
 from r4t.catalog.source import SPLITS, Catalog, Item, compose, normalise
 from r4t.config import Augment
@@ -120,6 +121,7 @@ def recipes() -> tuple[Catalog, list[Query], Counter[str]]:
     raw, dropped = load_recipes()
     items, sets = ingredient_sets(raw, seed=0)
     catalog = compose(items, sets, max_share=0.05, min_size=2, dropped=dropped)
+    catalog = replace(catalog, queries=without_held_out_sets(catalog.queries, dropped))
     vectors = load_encoder("wordllama", 128).encode([item.text for item in catalog.items])
     lost: Counter[str] = Counter()
     made = recompose(catalog.items, catalog.queries, vectors, SETTINGS, 0)

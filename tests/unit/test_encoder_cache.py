@@ -65,9 +65,9 @@ def test_a_cache_that_cannot_be_written_says_why_and_stops_nothing(
 
 
 def test_the_folder_is_the_variables_or_the_homes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cache_folder() == tmp_path
+    assert cache_folder("vectors") == tmp_path / "vectors"
     monkeypatch.delenv("R4T_CACHE")
-    assert cache_folder() == Path.home() / ".cache" / "r4t"
+    assert cache_folder("vectors") == Path.home() / ".cache" / "r4t" / "vectors"
 
 
 @given(one=st.lists(st.text(), max_size=4), two=st.lists(st.text(), max_size=4))

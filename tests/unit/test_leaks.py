@@ -52,7 +52,7 @@ def test_a_training_set_with_a_held_out_sets_items_is_left_out_and_counted() -> 
     part = query("e", "a part of a test set", "train", 7)
     dropped: Counter[str] = Counter()
     assert without_held_out_sets([*SETS, *twins, part], dropped) == [*SETS, part]
-    assert dropped == {"training sets with exactly the items of a held-out set": 2}
+    assert dropped == {"sets left out of training that hold exactly the items of a held-out set": 2}
     with pytest.raises(UserError, match=r"'same items as a test set' \(c\) repeats held-out data"):
         check_leaks([*SETS, *twins])
 
