@@ -88,13 +88,16 @@ def test_products_further_apart_than_the_window_are_in_the_order_of_the_scores(
     engine: str, rows: int, scale: float, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
-    vectors, queries = unit(rng, rows, 5) * np.float32(scale), unit(rng, 9, 5)
+    # Many rows differ from another by a rounding or two, which products in float32 mistake for nothing, or worse.
+    vectors = unit(rng, 1 + rows // 8, 5)[rng.integers(1 + rows // 8, size=rows)] * np.float32(scale)
+    vectors *= 1 + rng.integers(-2, 3, vectors.shape).astype(np.float32) * np.float32(2.0**-23)
+    queries = unit(rng, 9, 5)
     block, window = ENGINES[engine](vectors, torch.device("cpu")).of(queries)
     products = block(0, rows).numpy().astype(np.float64).T  # [m, rows]
     exactly = queries.astype(np.float64) @ vectors.astype(np.float64).T
     lower = products[:, :, None] + window.numpy()[:, None, None] < products[:, None, :]
     assert (exactly[:, :, None] < exactly[:, None, :])[lower].all()
-    assert lower.any() or rows < 10
+    assert lower.any() or rows < 20
 
 
 def test_shorter_float32_products_are_refused() -> None:

@@ -67,9 +67,9 @@ def test_a_changed_index_equals_one_made_anew(rows: int, changes: list[tuple[boo
 
 
 def test_new_items_may_be_larger_than_the_old_ones() -> None:
-    index = ExactIndex(np.full((3, 2), 0.01, np.float32))
+    index = ExactIndex(np.array([[0.01, 0.0033], [0.01, 0.0032], [0.01, 0.0031]], np.float32))
     index.add(np.array([[5.0, 0.0], [0.0, 7.0]], np.float32))
-    assert index.search(np.eye(2, dtype=np.float32), 2)[1].tolist() == [[3, 0], [4, 0]]
+    assert index.search(np.array([[1, 1], [1, 0]], np.float32), 2)[1].tolist() == [[4, 3], [3, 0]]
 
 
 def test_a_row_without_an_item_cannot_be_removed() -> None:
