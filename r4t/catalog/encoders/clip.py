@@ -129,7 +129,7 @@ def _opened(image: Picture) -> Any:
     from PIL import Image
 
     if not isinstance(image, Path):
-        return image.convert("RGB")
+        return image
     try:
         with Image.open(image) as picture:
             return picture.convert("RGB")
