@@ -19,7 +19,7 @@ BITS = 8  # of one code of a product quantiser
 class AnnIndex:
     """A FAISS index over [N, d] unit vectors, with the contract of `Index` except that items may be missed.
 
-    `rerank` x n candidates are scored on `vectors`, which may be memory-mapped.
+    `rerank` x n candidates are scored on `vectors`, which may be memory-mapped and of a shorter format.
     """
 
     def __init__(self, vectors: Stored, found: faiss.Index, settings: Settings, *, writable: bool = True) -> None:
