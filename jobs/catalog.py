@@ -42,6 +42,28 @@ def inspect(
     typer.echo(to_json(found) if as_json else show(found))
 
 
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="The run that the retriever was trained in.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="A run whose stage prepare has seen the new catalogue.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a changed catalogue does to a trained retriever: items that came and went, targets that moved."""
+    from jobs.catalog_diff import diff as compare
+    from r4t.lineage import is_finished, to_json
+
+    sets = old / "sets" if is_finished(old / "sets") else None
+    found = compare(old / "prepare", new / "prepare", sets)
+    if as_json:
+        typer.echo(to_json({"schema": 1} | found))
+        return
+    what = "training targets" if sets else "queries (OLD has no training sets)"
+    typer.echo(
+        f"items: {found['added']:,} added, {found['removed']:,} removed, {found['kept']:,} kept\n"
+        f"{found['moved']:,} of {found['targets']:,} {what} have another nearest item ({found['moved_share']:.1%})"
+    )
+
+
 def _vectors(settings: Config, catalog: Catalog) -> Floats:
     """[N, d] the items in the configured space, as the prepare stage would put them there."""
     from jobs.encoding import image_paths
