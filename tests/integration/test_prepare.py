@@ -13,7 +13,7 @@ from jobs import prepare
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import encoder_record, load_encoder
-from r4t.catalog.index import ExactIndex
+from r4t.catalog.index import AnnIndex, ExactIndex, open_index
 from r4t.catalog.recipes import load_recipes
 from r4t.catalog.source import SPLITS, normalise
 from r4t.catalog.vocabulary import FAMILIES
@@ -74,6 +74,17 @@ def test_c03_the_index_of_real_items_equals_brute_force(oar: Path) -> None:
     everything = queries @ dataset.item_vectors.T
     np.testing.assert_allclose(scores, -np.sort(-everything, axis=1)[:, :10], atol=1e-5)
     np.testing.assert_allclose(scores, np.take_along_axis(everything, rows, axis=1), atol=1e-5)
+
+
+def test_an_approximate_index_is_part_of_the_artefact(tmp_path: Path) -> None:
+    config = parse_config({"data": {"n_queries": 100}, "index": {"kind": "ivf_flat", "recall_floor": 0.5}})
+    dataset = prepared(tmp_path, config)
+    folder = tmp_path / "prepare"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    assert {"index.faiss", "index.json"} <= manifest["files"].keys()
+    assert verify(folder) == []
+    assert isinstance(open_index(folder, dataset.item_vectors, config.index), AnnIndex)
 
 
 def test_c01_the_vectors_are_the_frozen_encoders(oar: Path) -> None:
