@@ -4,8 +4,10 @@
 
 Over random unit items. Without `--sets` every completion names ten sub-queries of its own, which is the worst case: one
 call then saves nothing but calls. With it, the completions are those that a run's policy wrote in stage 2, with their
-own sub-queries in common. Sub-query vectors are looked up, not computed: the encoder's gain from batches is left out,
-and what is compared is parsing, search and the set-level terms. Prints JSON; seconds are medians over the repetitions.
+own sub-queries in common. One completion per call is measured over the library's index and over a plain FAISS one,
+which is what a reward function of one sample's text usually holds. Sub-query vectors are looked up, not computed: the
+encoder's gain from batches is left out, and what is compared is parsing, search and the set-level terms. Prints JSON;
+seconds are medians over the repetitions.
 """
 
 from __future__ import annotations
@@ -17,17 +19,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.environment import environment
 from r4t.catalog.dataset import Dataset
-from r4t.catalog.encoders import Encoder, unit_rows
+from r4t.catalog.encoders import Encoder, load_encoder, unit_rows
 from r4t.config import parse_config
 from r4t.errors import UserError
 from r4t.fanout import format_answer, parse
 from r4t.scoring import SetScorer, join_scored
-from r4t.types import Floats, Query, ScoredBatch
+from r4t.types import Floats, Ints, Query, ScoredBatch
 
 QUERIES = 64
 
@@ -63,7 +66,9 @@ def written(sets: Path, completions: int) -> tuple[Lookup, list[str]]:
     for path in sorted(path for path in sets.glob("shard-*.parquet") if ".subqueries" not in path.name):
         table = pq.read_table(path.with_suffix(".subqueries.parquet"))
         texts = table["text"].to_pylist()
-        vectors |= dict(zip(texts, table["vector"].to_pylist(), strict=True))
+        known = "vector" in table.column_names  # sets of items keep none
+        rows_of = table["vector"].to_pylist() if known else load_encoder("wordllama", 128).encode(texts).tolist()
+        vectors |= dict(zip(texts, rows_of, strict=True))
         shard = pq.read_table(path, columns=["valid", "subqueries"]).to_pylist()
         answers += [format_answer([texts[i] for i in row["subqueries"]]) for row in shard if row["valid"]]
         if len(answers) >= completions:
@@ -75,7 +80,19 @@ def written(sets: Path, completions: int) -> tuple[Lookup, list[str]]:
     return Lookup(stacked, rows), answers[:completions]
 
 
-def build(items: int, k: int, encoder: Lookup) -> SetScorer:
+class Flat:
+    """A plain FAISS index as it comes."""
+
+    def __init__(self, vectors: Floats) -> None:
+        self.size = len(vectors)
+        self._flat = faiss.IndexFlatIP(vectors.shape[1])
+        self._flat.add(vectors)
+
+    def search(self, queries: Floats, n: int) -> tuple[Floats, Ints]:
+        return self._flat.search(queries, n)
+
+
+def build(items: int, k: int, encoder: Lookup, flat: bool = False) -> SetScorer:
     """A scorer over random unit items and queries."""
     dataset = Dataset(
         item_ids=[str(i) for i in range(items)],
@@ -85,7 +102,8 @@ def build(items: int, k: int, encoder: Lookup) -> SetScorer:
         queries=[Query(query_id=str(q), text=str(q), split="train") for q in range(QUERIES)],
         query_vectors=random_rows(QUERIES, encoder.dim),
     )
-    return SetScorer(dataset, encoder, parse_config({"fanout": {"k": k}, "encoder": {"dim": encoder.dim}}))
+    config = parse_config({"fanout": {"k": k}, "encoder": {"dim": encoder.dim}})
+    return SetScorer(dataset, encoder, config, Flat(dataset.item_vectors) if flat else None)
 
 
 def timed(score: Callable[[], ScoredBatch], repeats: int) -> tuple[float, ScoredBatch]:
@@ -113,10 +131,15 @@ def main() -> None:
     rows = [c % QUERIES for c in range(a.completions)]
     asked = [text for answer in texts for text in parse(answer, a.k).subqueries]
     whole, together = timed(lambda: scorer.score(rows, texts), a.repeats)
-    single, apart = timed(
-        lambda: join_scored([scorer.score([row], [text]) for row, text in zip(rows, texts, strict=True)]), a.repeats
-    )
-    np.testing.assert_allclose(together.rewards, apart.rewards, atol=1e-4)  # the same scores either way
+
+    def one_by_one(scorer: SetScorer) -> ScoredBatch:
+        return join_scored([scorer.score([row], [text]) for row, text in zip(rows, texts, strict=True)])
+
+    single, apart = timed(lambda: one_by_one(scorer), a.repeats)
+    plain = build(a.items, a.k, encoder, flat=True)
+    flat, also = timed(lambda: one_by_one(plain), a.repeats)
+    for other in (apart, also):
+        np.testing.assert_allclose(together.rewards, other.rewards, atol=1e-4)  # the same scores either way
     result = {
         "completions": a.completions,
         "subqueries": a.k,
@@ -127,7 +150,9 @@ def main() -> None:
         "encoder": "excluded: vectors are looked up",
         "seconds_whole_batch": whole,
         "seconds_one_per_call": single,
+        "seconds_one_per_call_faiss": flat,
         "ratio": single / whole,
+        "ratio_faiss": flat / whole,
         "sets_per_second_whole_batch": a.completions / whole,
     }
     print(json.dumps({"schema": 1, "name": "rl_scoring", "environment": environment(), "results": [result]}))
