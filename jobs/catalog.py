@@ -66,18 +66,16 @@ def diff(
 
 def _vectors(settings: Config, catalog: Catalog) -> Floats:
     """[N, d] the items in the configured space, as the prepare stage would put them there."""
-    from jobs.encoding import image_paths
+    from jobs.encoding import full_item_vectors
     from r4t.catalog.encoders import base_encoder
     from r4t.catalog.encoders.reduction import ReducedEncoder, fit_projection
-    from r4t.catalog.vectors import cut_to
 
-    encoder, column = base_encoder(settings.encoder), settings.encoder.image_column
-    if catalog.item_vectors is not None:
-        vectors = cut_to(catalog.item_vectors, encoder.dim)
-    elif column is not None:
-        vectors = encoder.encode_images(list(map(Path, image_paths(settings, catalog.items, column))))
-    else:
-        vectors = encoder.encode([item.text for item in catalog.items])
+    encoder = base_encoder(settings.encoder)
+
+    def encode(_: str, contents: list[str], images: bool) -> Floats:
+        return encoder.encode_images(list(map(Path, contents))) if images else encoder.encode(contents)
+
+    vectors = full_item_vectors(settings, catalog, encoder.dim, encode)
     if settings.encoder.reduce != "pca":
         return vectors
     return ReducedEncoder(encoder, fit_projection(vectors, settings.encoder.dim)).project(vectors)

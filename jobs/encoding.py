@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,13 +40,7 @@ class Encoding:
 
         Raises UserError for an encoder that cannot be used, an image that cannot be read, a vector without direction.
         """
-        column = self.config.encoder.image_column
-        if catalog.item_vectors is not None:
-            vectors = cut_to(catalog.item_vectors, self._base.dim)
-        elif column is not None:
-            vectors = self._vectors("images", image_paths(self.config, catalog.items, column), images=True)
-        else:
-            vectors = self._vectors("items", [item.text for item in catalog.items])
+        vectors = full_item_vectors(self.config, catalog, self._base.dim, self._vectors)
         if self.config.encoder.reduce != "pca":
             return vectors
         projection = fit_projection(vectors, self.config.encoder.dim)
@@ -96,6 +90,19 @@ class Encoding:
                 vectors[start : start + len(block)] = encoded
                 bar.advance(len(block))
             return vectors
+
+
+def full_item_vectors(
+    config: Config, catalog: Catalog, width: int, encode: Callable[[str, list[str], bool], Floats]
+) -> Floats:
+    """[N, width] the items before a projection: their own vectors, or what `encode` (what it is, contents, whether
+    these are image paths) makes of their images or texts."""
+    column = config.encoder.image_column
+    if catalog.item_vectors is not None:
+        return cut_to(catalog.item_vectors, width)
+    if column is not None:
+        return encode("images", image_paths(config, catalog.items, column), True)
+    return encode("items", [item.text for item in catalog.items], False)
 
 
 def image_paths(config: Config, items: Sequence[Item], column: str) -> list[str]:

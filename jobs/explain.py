@@ -11,9 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.retrieve import answer, found_by
-from r4t.config import Objective, load_config
-from r4t.errors import UserError
+from jobs.retrieve import answer, check_query, config_of, found_by
+from r4t.config import Objective
 from r4t.evaluation.measure import DIRECTION_TERMS, Yardstick, set_inputs
 from r4t.objective.compose import WATCHED, score_sets
 
@@ -54,13 +53,8 @@ def explain(run_folder: Path, query: str, method: str, seed: int = 0) -> Explain
     Coverage needs references, so it is left out unless the query is one of the run's own. Terms of sub-queries are left
     out for methods that have none. Raises UserError for an empty query, an unknown method or a stage that has not run.
     """
-    if not query.strip():
-        raise UserError('the query is empty: give a few words, for example "light summer lunch"')
-    if not (run_folder / "config.yaml").is_file():
-        raise UserError(
-            f"{run_folder} is no run directory (it has no config.yaml): give the folder that `r4t run` made"
-        )
-    config = load_config(run_folder / "config.yaml")
+    check_query(query)
+    config = config_of(run_folder)
     dataset, sets = answer(run_folder, config, query, method, seed)
     referenced = bool(dataset.queries[-1].references)
     absent = set() if sets.directions is not None else set(DIRECTION_TERMS)

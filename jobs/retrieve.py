@@ -46,7 +46,7 @@ def retrieve(run_folder: Path, query: str, k: int | None = None, method: str = C
     Only methods that write text start a language-model engine; the compiled retriever needs neither it nor Ray.
     Raises UserError for an empty query, an unknown method, a stage that has not run, or k out of range.
     """
-    config = load_config(_existing(run_folder / "config.yaml"))
+    config = config_of(run_folder)
     wanted = _checked(query, k, method, config)
     dataset, sets = answer(run_folder, config, query, method, seed)
     return hits(dataset, sets)[:wanted]
@@ -135,8 +135,7 @@ def found_by(sets: RetrievedSets, place: int) -> str:
 
 
 def _checked(query: str, k: int | None, method: str, config: Config) -> int:
-    if not query.strip():
-        raise UserError('the query is empty: give a few words, for example "light summer lunch"')
+    check_query(query)
     if method == "best_of_n" and config.objective.kind == "coverage":
         raise UserError(
             "best_of_n chooses by coverage of reference items, which a new query does not have: use r4t_folm"
@@ -146,9 +145,17 @@ def _checked(query: str, k: int | None, method: str, config: Config) -> int:
     return k or config.fanout.k
 
 
-def _existing(path: Path) -> Path:
+def check_query(query: str) -> None:
+    """Raises UserError for a query without words."""
+    if not query.strip():
+        raise UserError('the query is empty: give a few words, for example "light summer lunch"')
+
+
+def config_of(run_folder: Path) -> Config:
+    """The configuration of a run directory. Raises UserError for another folder."""
+    path = run_folder / "config.yaml"
     if not path.is_file():
         raise UserError(
             f"{path.parent} is no run directory ({path.name} is missing): give the folder that `r4t run` made"
         )
-    return path
+    return load_config(path)

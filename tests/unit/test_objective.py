@@ -13,30 +13,10 @@ from pydantic import ValidationError
 from r4t.config import Config, Objective, parse_config
 from r4t.objective import terms
 from r4t.objective.compose import inverse_frequency_weights, score_sets
-from r4t.objective.inputs import SetInputs
 from r4t.objective.vendi import normalise_vendi, vendi, vendi_without
-from r4t.types import Floats
+from tests.unit.objective_fixtures import inputs, unit
 
 SEEDS = st.integers(0, 2**31)
-
-
-def unit(rng: np.random.Generator, *shape: int) -> Floats:
-    x = rng.normal(size=shape)
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def inputs(rng: np.random.Generator, batch: int = 3, k: int = 4, n: int = 2, items: int = 30, d: int = 8) -> SetInputs:
-    vectors, directions = unit(rng, items, d), unit(rng, batch, k, d)
-    cosine = directions @ vectors.T
-    order = np.argsort(-cosine, axis=-1)[:, :, :n]
-    return SetInputs(
-        query=unit(rng, batch, d),
-        directions=directions,
-        items=order,
-        top_cosine=np.take_along_axis(cosine, order, axis=-1)[:, :, 0],
-        item_vectors=vectors,
-        references=[rng.choice(items, size=5, replace=False).tolist() for _ in range(batch)],
-    )
 
 
 def test_c06_groundedness_is_one_minus_the_mean_l2_distance() -> None:

@@ -17,9 +17,11 @@ from r4t.errors import UserError
 from r4t.objective.compose import score_sets
 from r4t.objective.facts import item_facts
 from r4t.objective.inputs import SetInputs
-from r4t.objective.registry import SHIPPED, evaluate
+from r4t.objective.registry import SHIPPED, Term, evaluate
 from r4t.objective.vendi import vendi, vendi_without
 from r4t.types import Floats
+from tests.unit.objective_fixtures import inputs as random_inputs
+from tests.unit.objective_fixtures import unit
 
 SEEDS = st.integers(0, 2**31)
 KINDS = ("boots", "dress", "hat", None)
@@ -34,11 +36,6 @@ EVERYTHING = Objective(
 )
 
 
-def unit(rng: np.random.Generator, *shape: int) -> Floats:
-    x = rng.normal(size=shape)
-    return (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
-
-
 def columns(rng: np.random.Generator, items: int) -> dict[str, list[Any]]:
     return {
         "category": [KINDS[i] for i in rng.integers(0, len(KINDS), items)],
@@ -48,22 +45,12 @@ def columns(rng: np.random.Generator, items: int) -> dict[str, list[Any]]:
     }
 
 
-def draw(seed: int, k: int = 5, batch: int = 3, items: int = 20, d: int = 8) -> tuple[SetInputs, dict[str, list[Any]]]:
+def draw(seed: int) -> tuple[SetInputs, dict[str, list[Any]]]:
+    """Three sets of five over twenty items, and the items' further columns."""
     rng = np.random.default_rng(seed)
-    vectors, directions = unit(rng, items, d), unit(rng, batch, k, d)
-    cosine = directions @ vectors.T
-    order = np.argsort(-cosine, axis=-1)[:, :, :2]
-    facts = columns(rng, items)
-    inputs = SetInputs(
-        query=unit(rng, batch, d),
-        directions=directions,
-        items=order,
-        top_cosine=np.take_along_axis(cosine, order, axis=-1)[:, :, 0],
-        item_vectors=vectors,
-        references=[rng.choice(items, size=4, replace=False).tolist() for _ in range(batch)],
-        facts=item_facts(facts, EVERYTHING, np.zeros(items, dtype=np.float32)),
-    )
-    return inputs, facts
+    facts = columns(rng, 20)
+    found = random_inputs(rng, k=5, items=20, wanted=4)
+    return replace(found, facts=item_facts(facts, EVERYTHING, np.zeros(20, dtype=np.float32))), facts
 
 
 def oracle(name: str, inputs: SetInputs, facts: dict[str, list[Any]], b: int) -> float:
@@ -137,6 +124,14 @@ def test_a_term_does_not_depend_on_the_order_of_the_set(name: str, seed: int) ->
     )
 
 
+def credited(name: str, seed: int) -> tuple[SetInputs, Term, Floats]:
+    """Sets, a term of them, and its credit [B, k]."""
+    inputs, _ = draw(seed)
+    term = evaluate(name, inputs, EVERYTHING, True)
+    assert term.credit is not None
+    return inputs, term, term.credit / np.float32(term.shares)
+
+
 ADDED_IN_ORDER = ("distinct", "coverage", "complementarity")  # rows earn what none before them has
 
 
@@ -145,15 +140,12 @@ ADDED_IN_ORDER = ("distinct", "coverage", "complementarity")  # rows earn what n
 @settings(max_examples=15, deadline=None)
 def test_credit_orders_the_rows_as_leaving_them_out_does(name: str, seed: int) -> None:
     """Up to a constant of the set and one common scale, credit is the value minus the value without the row."""
-    inputs, _ = draw(seed)
-    term = evaluate(name, inputs, EVERYTHING, True)
-    assert term.credit is not None
+    inputs, term, given_credit = credited(name, seed)
     value = [evaluate(name, inputs.without(i), EVERYTHING, False).value for i in range(5)]
     if name == "diversity":  # its score counts rows, so a set of four is not divided by five
         value = [v * 4 / 5 for v in value]
     left_out = term.value[:, None] - np.stack(value, axis=1)
-    credit = term.credit / term.shares
-    centred = credit - credit.mean(axis=1, keepdims=True)
+    centred = given_credit - given_credit.mean(axis=1, keepdims=True)
     expected = left_out - left_out.mean(axis=1, keepdims=True)
     scale = 4 / 5 if term.shares == 5 else 1.0  # the mean over five rows against the mean over four others
     assert centred == pytest.approx(expected * scale, abs=2e-5)
@@ -163,10 +155,8 @@ def test_credit_orders_the_rows_as_leaving_them_out_does(name: str, seed: int) -
 @given(seed=SEEDS)
 @settings(max_examples=15, deadline=None)
 def test_credit_of_finds_adds_up_to_the_value(name: str, seed: int) -> None:
-    inputs, _ = draw(seed)
-    term = evaluate(name, inputs, EVERYTHING, True)
-    assert term.credit is not None
-    assert term.credit.sum(axis=1) / term.shares == pytest.approx(term.value, abs=1e-5)
+    _, term, given_credit = credited(name, seed)
+    assert given_credit.sum(axis=1) == pytest.approx(term.value, abs=1e-5)
 
 
 @given(SEEDS, st.floats(0.3, 4.0).filter(lambda q: abs(q - 1) > 0.05))
