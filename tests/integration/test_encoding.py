@@ -204,3 +204,17 @@ def test_a_mistake_on_the_cluster_is_one_clear_message(tmp_path: Path) -> None:
                 config, [*NAMES, "tea"], images=False, block=5, shape=(len(NAMES) + 1, 8), fingerprint=fingerprint,
                 advance=lambda _: None,
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("reduce", ["truncate", "pca"])
+def test_items_own_vectors_are_cut_or_projected_and_never_encoded(tmp_path: Path, reduce: str) -> None:
+    own = np.random.default_rng(0).normal(size=(len(NAMES), 256)).astype(np.float32)
+    np.save(tmp_path / "own.npy", own)
+    config = settings(tmp_path, data={"item_vectors": str(tmp_path / "own.npy")}, reduce=reduce)
+    dataset, manifest = prepared(tmp_path / "run", config)
+    assert manifest["item_vectors"] == "given"
+    assert manifest["metrics"]["encoded"] == len(dataset.queries)
+    whole = own / np.linalg.norm(own, axis=1, keepdims=True)
+    expected = own[:, :8] if reduce == "truncate" else whole @ np.linalg.svd(whole, full_matrices=False)[2][:8].T
+    expected = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(dataset.item_vectors @ dataset.item_vectors.T, expected @ expected.T, atol=1e-4)
