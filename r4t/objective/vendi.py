@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from r4t.types import Floats
@@ -12,6 +16,8 @@ from r4t.types import Floats
 VendiNorm = Literal["by_k", "minus1_over_kminus1", "raw"]
 VendiKernel = Literal["cosine", "gaussian"]
 Kernel = NDArray[np.float64]
+SHARED_FROM = 128
+"""Matrices below which handing them to threads costs more than it gains."""
 
 
 def vendi(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine") -> Floats:
@@ -44,13 +50,14 @@ def normalise_vendi(score: Floats, k: int, how: VendiNorm) -> Floats:
 
 def similarity(x: Floats, kernel: VendiKernel) -> Kernel:
     """[..., k, k] similarities of unit rows, 1 with themselves, in float64."""
-    cosine = np.matmul(x, np.swapaxes(x, -1, -2), dtype=np.float64)
+    wide = np.asarray(x, dtype=np.float64)
+    cosine = np.matmul(wide, np.swapaxes(wide, -1, -2))
     return cosine if kernel == "cosine" else np.exp(2.0 * np.minimum(cosine, 1.0) - 2.0)
 
 
 def of_kernel(kernel: NDArray[Any], order: float) -> Floats:
     """Vendi Score [...] of a similarity matrix [..., k, k]."""
-    values = np.clip(np.linalg.eigvalsh(kernel / kernel.shape[-1]), 0.0, None)
+    values = np.clip(eigenvalues(kernel / kernel.shape[-1]), 0.0, None)
     if order == 1.0:
         score = np.exp(-np.sum(values * np.log(np.where(values > 1e-12, values, 1.0)), axis=-1))
     elif np.isinf(order):
@@ -58,3 +65,25 @@ def of_kernel(kernel: NDArray[Any], order: float) -> Floats:
     else:
         score = np.sum(np.where(values > 1e-12, values, 0.0) ** order, axis=-1) ** (1.0 / (1.0 - order))
     return np.asarray(score, dtype=np.float32)
+
+
+def eigenvalues(matrices: NDArray[Any]) -> NDArray[Any]:
+    """[..., k], ascending, of symmetric matrices [..., k, k].
+
+    LAPACK takes one small matrix after another, and lets go of the interpreter's lock meanwhile: every one of torch's
+    threads gets a share of them.
+    """
+    threads = torch.get_num_threads()
+    flat = matrices.reshape(-1, *matrices.shape[-2:])
+    if threads < 2 or len(flat) < SHARED_FROM:
+        return np.linalg.eigvalsh(matrices)
+    parts = _workers(threads).map(np.linalg.eigvalsh, np.array_split(flat, threads))
+    return np.concatenate(list(parts)).reshape(matrices.shape[:-1])
+
+
+@lru_cache(maxsize=1)
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="vendi")
+
+
+os.register_at_fork(after_in_child=_workers.cache_clear)  # a child has none of its parent's threads

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 from r4t.config import Config, Objective, parse_config
 from r4t.objective import terms
 from r4t.objective.compose import inverse_frequency_weights, score_sets
-from r4t.objective.vendi import normalise_vendi, vendi, vendi_without
+from r4t.objective.vendi import SHARED_FROM, normalise_vendi, vendi, vendi_without
 from tests.unit.objective_fixtures import inputs, unit
 
 SEEDS = st.integers(0, 2**31)
@@ -59,6 +60,18 @@ def test_leave_one_out_vendi_equals_deleting_the_row(seed: int) -> None:
     x = unit(np.random.default_rng(seed), 2, 5, 6)
     expected = [[vendi(np.delete(x[b], i, axis=0)) for i in range(5)] for b in range(2)]
     assert vendi_without(x) == pytest.approx(np.array(expected), abs=1e-5)
+
+
+def test_many_sets_at_once_have_the_scores_of_each_alone() -> None:
+    """Above SHARED_FROM matrices the threads share them; below, they do not."""
+    sets = unit(np.random.default_rng(0), SHARED_FROM, 3, 5, 8)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        together = vendi(sets)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(together, [[vendi(rows) for rows in line] for line in sets])
 
 
 def test_c08_alignment_is_the_mean_cosine_with_the_query() -> None:
