@@ -54,7 +54,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
-    _check_late_mistakes(config)
+    _check_late_mistakes(config, wanted)
     started = time.monotonic()
     needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
     with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray), stopping_cleanly():
@@ -148,10 +148,16 @@ def _check_inputs(folder: Path, first: str) -> None:
         raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")
 
 
-def _check_late_mistakes(config: Config) -> None:
+def _check_late_mistakes(config: Config, wanted: list[str]) -> None:
     """What the stages would refuse too, but only after the work of the stages before them."""
     from r4t.sets.targets import check_rows
 
+    if config.encoder.name == "precomputed" and wanted != ["prepare"]:
+        raise UserError(
+            "encoder 'precomputed' only knows the texts of its table, and a policy writes sub-queries of its own: set"
+            " encoder.name to an encoder that reads any text, and keep your items' vectors with data.item_vectors or"
+            " data.columns.vector; --stage prepare runs as it is"
+        )
     check_rows(config.retriever.rows, config.fanout.k)
     if config.policy.model is not None:
         from cluster.model_check import check_model

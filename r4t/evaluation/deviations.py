@@ -85,9 +85,11 @@ def _objective(config: Config) -> str:
     objective = config.objective
     credit = " Credit is given per sub-query, not per answer (Eq. 6)." if objective.credit == "row" else ""
     if objective.kind == "coverage":
-        return (
-            f"Objective: coverage of the references, {objective.coverage_weighting.replace('_', ' ')} weights.{credit}"
+        more = "".join(
+            f", {name} {value:g}" for name, value in objective.weights.items() if value and name != "coverage"
         )
+        counted = objective.coverage_weighting.replace("_", " ")
+        return f"Objective: coverage of the references, {counted} weights{more}.{credit}"
     weights = ", ".join(f"{name} {value:g}" for name, value in objective.weights.items() if value)
     known = "the paper's terms" if objective.kind == "paper" else "terms of the retrieved items alone"
     return f"Objective: {known}, {weights} (paper: groundedness 0.6, diversity 0.2, alignment 0.2).{credit}"

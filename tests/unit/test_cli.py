@@ -61,6 +61,10 @@ def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
         (["run", TINY, "--set", "retriever.rows=2"], ["retriever.rows", "fanout.k"]),
         (["run", TINY, "--set", "policy.model=/absent"], ["/absent", "config.json"]),
         (["run", TINY, "--stage", "sets"], ["'sets' needs prepare, folm", "--stage all"]),
+        (
+            ["run", TINY, "--set", "encoder.name=precomputed", "--set", "encoder.path=v.parquet"],
+            ["'precomputed' only knows the texts of its table", "data.item_vectors"],
+        ),
         (["retrieve", "absent", "dinner"], ["absent", "r4t run"]),
         (["evaluate", "absent"], ["absent is no run directory", "r4t run"]),
         (["report", "absent"], ["absent is no run directory"]),

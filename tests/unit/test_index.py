@@ -159,3 +159,15 @@ def test_unusable_queries_are_refused() -> None:
         index.search(np.full((1, 4), np.nan, np.float32), 1)
     with pytest.raises(ValueError, match="at least 1"):
         index.search(np.eye(4, dtype=np.float32), 0)
+
+
+def test_a_million_copies_of_an_item_are_one_product_and_rank_by_row() -> None:
+    rng = np.random.default_rng(4)
+    few = unit(rng, 3, 8)
+    index = ExactIndex(np.concatenate([few[:1], np.repeat(few[1:2], 1_000_000, axis=0), few[2:]]))
+    assert len(index._counts) == 3
+    for own, first in ((few[0], 0), (few[1], 1), (few[2], 1_000_001)):
+        _, rows = index.search(own[None], 3)
+        assert rows[0, 0] == first
+    _, rows = index.search(few[1:2], 5)
+    np.testing.assert_array_equal(rows, [[1, 2, 3, 4, 5]])
