@@ -17,13 +17,13 @@ from cluster.rollout_actor import start_rollout
 from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_methods, check_methods
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.catalog.encoders import Encoder, load_encoder, run_encoder
+from r4t.catalog.encoders import Encoder, run_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.evaluation import evaluate as ev
 from r4t.evaluation.checks import run_checks
-from r4t.evaluation.deviations import dataset_name, deviations
-from r4t.evaluation.judge import Judge
+from r4t.evaluation.deviations import dataset_name, deviations, judge_name
+from r4t.evaluation.judge import Judge, judge_encoder
 from r4t.evaluation.latency import Answer, measure_latency
 from r4t.evaluation.measure import Yardstick
 from r4t.lineage import is_finished, write_json, write_manifest
@@ -73,7 +73,7 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
         query_rows=query_rows(config, dataset),
         objective=config.objective,
         task=config.task,
-        judge=Judge(load_encoder(config.evaluate.judge), dataset, folder / "judge.safetensors"),
+        judge=Judge(judge_encoder(config), dataset, folder / "judge.safetensors"),
     )
     methods = build_methods(names, config, run.folder, dataset, encoder, policies)
     values, answers = compare(config, run, yardstick, methods)
@@ -213,7 +213,7 @@ def describe(
         "n": config.fanout.n,
         "database_items": n_items,
         "encoder": f"{encoder.name}, {encoder.dim} columns",
-        "judge_encoder": f"{config.evaluate.judge}, item names",
+        "judge_encoder": f"{judge_name(config)}, item names",
         "policy": str(config.policy.model) if config.policy.model else "llama, trained from scratch",
         "temperature": config.evaluate.temperature,
         "objective": config.objective.model_dump(mode="json"),

@@ -105,7 +105,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
     phase = Phase(lr=rl.lr, betas=rl.betas, weight_decay=rl.weight_decay, grad_clip=rl.grad_clip)
     gather([learner.begin.remote(source, phase) for learner in actors.learners], config, LEARNERS)
     progress = resume(config, dataset, actors, folder)
-    judge = LiveJudge(config.evaluate.judge, dataset)
+    judge = LiveJudge(config, dataset)
     if progress.step:
         run.say(f"folm: resuming at step {progress.step}")
     with (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from r4t.config.section import Section
 
@@ -74,5 +75,12 @@ class Evaluate(Section):
     mmr_lambda: float = Field(0.5, ge=0, le=1)
     latency_batches: tuple[int, ...] = (1, 8, 64)
     latency_repeats: int = Field(10, ge=1)
-    judge: str = "minilm"
+    judge: Literal["minilm", "wordllama", "sentence_transformers"] = "minilm"  # another encoder than the reward's
+    judge_path: Path | None = None  # of a sentence-transformers directory
     zero_shot_diffusion: bool = True  # also compile the warm-started policy, to show what RL adds
+
+    @model_validator(mode="after")
+    def _judge_has_its_files(self) -> Evaluate:
+        if (self.judge == "sentence_transformers") != (self.judge_path is not None):
+            raise ValueError("evaluate.judge 'sentence_transformers' and evaluate.judge_path go together")
+        return self

@@ -173,4 +173,5 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
     )
     encoder = config.encoder.model_copy(update={"path": anchor(config.encoder.path)})
     policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
-    return config.model_copy(update={"data": data, "encoder": encoder, "policy": policy})
+    evaluate = config.evaluate.model_copy(update={"judge_path": anchor(config.evaluate.judge_path)})
+    return config.model_copy(update={"data": data, "encoder": encoder, "policy": policy, "evaluate": evaluate})

@@ -25,13 +25,13 @@ def deviations(config: Config, *, n_items: int, n_queries: int, policy_parameter
         f" {retriever.sigma_law.replace('_', '-')}.",
         f"Sampler: {sampler.name}, {sampler.steps} points, guidance {sampler.guidance:g} (paper: an SDE solver with 256"
         " steps, guidance 0.1).",
-        f"Judge: cosine and Vendi Score in the space of {config.evaluate.judge} over item names, a proxy instead of the"
+        f"Judge: cosine and Vendi Score in the space of {judge_name(config)} over item names, a proxy instead of the"
         " paper's LLM judge; the two scales do not compare.",
         f"Evaluation: {n_queries} queries, {len(config.evaluate.seeds)} seed(s), policies sampled at temperature"
         f" {config.evaluate.temperature:g}; +- is the standard error over queries. An answer that cannot be parsed is"
         " replaced by the plain query's items and counted.",
     ]
-    if config.evaluate.judge == config.encoder.name:
+    if (config.evaluate.judge, config.evaluate.judge_path) == (config.encoder.name, config.encoder.path):
         lines.append("The judge is the reward's own encoder, so it is not independent: set evaluate.judge to another.")
     if config.task == "wscr":
         lines.append(
@@ -44,6 +44,12 @@ def deviations(config: Config, *, n_items: int, n_queries: int, policy_parameter
             " repeat an item go first."
         )
     return lines
+
+
+def judge_name(config: Config) -> str:
+    """What the judge's encoder is called: the folder of its files, or its name where it has none."""
+    path = config.evaluate.judge_path
+    return config.evaluate.judge if path is None else path.name
 
 
 def dataset_name(config: Config) -> str:

@@ -15,12 +15,18 @@ import numpy as np
 
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.config import Config
 from r4t.lineage import read_tensors, write_tensors
 from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints, RetrievedSets
 
 GROUNDED_SETS = 100
 """Sets whose sub-queries the judge reads: those of all sets would cost more than every other metric together."""
+
+
+def judge_encoder(config: Config) -> Encoder:
+    """The encoder that `evaluate.judge` names, at its full width."""
+    return load_encoder(config.evaluate.judge, path=config.evaluate.judge_path)
 
 
 class Judge:
@@ -66,8 +72,8 @@ class Judge:
 class LiveJudge:
     """A judge for training: it encodes the names it meets and no others. Loads its encoder when it is first asked."""
 
-    def __init__(self, encoder: str, dataset: Dataset) -> None:
-        self._name, self._dataset = encoder, dataset
+    def __init__(self, config: Config, dataset: Dataset) -> None:
+        self._config, self._dataset = config, dataset
         self._encoder: Encoder | None = None
         self._vectors: dict[str, Floats] = {}
 
@@ -83,7 +89,7 @@ class LiveJudge:
 
     def _encode(self, texts: Sequence[str]) -> Floats:
         if self._encoder is None:
-            self._encoder = load_encoder(self._name)
+            self._encoder = judge_encoder(self._config)
         fresh = sorted(set(texts) - self._vectors.keys())
         if fresh:
             self._vectors.update(zip(fresh, self._encoder.encode(fresh), strict=True))

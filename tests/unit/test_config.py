@@ -120,6 +120,7 @@ def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
     path.write_text(
         f"data: {{kind: table, items: ../items.parquet, {keys}}}\npolicy: {{model: /models/x}}\n"
         "encoder: {name: precomputed, path: vectors}\n"
+        "evaluate: {judge: sentence_transformers, judge_path: judge}\n"
     )
     config = load_config(path)
     assert config.data.items == tmp_path / "items.parquet"
@@ -127,6 +128,7 @@ def test_paths_are_relative_to_the_config_file(tmp_path: Path) -> None:
     assert found == tuple(tmp_path / "sub" / name for name in ("s.csv", "q.csv", "v"))
     assert config.policy.model == Path("/models/x")
     assert config.encoder.path == tmp_path / "sub" / "vectors"
+    assert config.evaluate.judge_path == tmp_path / "sub" / "judge"
 
 
 def test_a_text_is_one_column_or_several() -> None:

@@ -57,6 +57,12 @@ def test_the_objective_is_named_with_every_weight_that_counts() -> None:
 
 def test_an_encoder_that_judges_its_own_reward_is_pointed_out() -> None:
     assert "not independent" in said("The judge is", evaluate={"judge": "wordllama"})
+    own = {"name": "sentence_transformers", "path": "one"}
+    same, other = ({"judge": "sentence_transformers", "judge_path": path} for path in ("one", "two"))
+    assert "not independent" in said("The judge is", encoder=own, evaluate=same)
+    assert "in the space of two over item names" in said("Judge:", encoder=own, evaluate=other)
+    with pytest.raises(ValueError, match="not enough values"):
+        said("The judge is", encoder=own, evaluate=other)
     lines = deviations(parse_config({}), n_items=1, n_queries=1, policy_parameters=None)
     assert not any("not independent" in line for line in lines)
 

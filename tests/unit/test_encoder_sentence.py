@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 from r4t.catalog.encoders import load_encoder
+from r4t.config import parse_config
 from r4t.errors import UserError
+from r4t.evaluation.judge import judge_encoder
 
 needs_package = pytest.mark.skipif(
     importlib.util.find_spec("sentence_transformers") is None,
@@ -186,3 +188,13 @@ def test_a_directory_that_is_not_safe_or_whole_is_refused(
 def test_no_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no folder at .*encoder.path must be a sentence-transformers directory"):
         load_encoder("sentence_transformers", 8, tmp_path / "absent")
+
+
+@needs_package
+def test_a_directory_of_your_own_may_judge(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "judge")
+    config = parse_config({"evaluate": {"judge": "sentence_transformers", "judge_path": str(folder)}})
+    vectors = load_encoder("sentence_transformers", None, folder).encode(TEXTS)
+    np.testing.assert_array_equal(judge_encoder(config).encode(TEXTS), vectors)
+    with pytest.raises(UserError, match="judge_path go together"):
+        parse_config({"evaluate": {"judge": "sentence_transformers"}})
