@@ -1,9 +1,9 @@
 """Several finished runs of one configuration, trained with different seeds, as one result: mean and spread over runs.
 
     for seed in 0 1 2; do r4t run configs/recipes.yaml --run-dir runs/recipes-$seed --set seed=$seed; done
-    python -m benchmarks.seeds runs/recipes-0 runs/recipes-1 runs/recipes-2 [--markdown]
+    python -m benchmarks.seeds runs/recipes-0 runs/recipes-1 runs/recipes-2 [--markdown [--details]]
 
-Prints JSON, or a Markdown table. `std` is over runs (n - 1), each run being a policy and a retriever of its own.
+Prints JSON, or a Markdown table; with --details also what each check compared in each run. `std` is over runs (n - 1), each run being a policy and a retriever of its own.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "threshold": check["threshold"],
                 "values": [found["value"] for found in same],
                 "holds": [found["holds"] for found in same],
+                "details": [found["detail"] for found in same],
             }
         )
     return results
@@ -96,7 +97,7 @@ def _metrics(cells: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, float(value)
 
 
-def markdown(runs: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]]) -> str:
+def markdown(runs: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, Any]], details: bool = False) -> str:
     """A table of the task's main metrics, and the checks with the number of runs in which each holds."""
     columns = COLUMNS[runs[0]["task"]]
     cell = {(r["method"], r["metric"]): r for r in results if "method" in r}
@@ -109,6 +110,7 @@ def markdown(runs: Sequence[Mapping[str, Any]], results: Sequence[Mapping[str, A
         if "check" in r:
             values = ", ".join(f"{value:.2f}" for value in r["values"])
             lines.append(f"| {r['check']} | {sum(r['holds'])} of {len(r['holds'])} | {values} (≥ {r['threshold']:g}) |")
+            lines += [f"| | | {detail} |" for detail in r["details"] if details]
     return "\n".join(lines)
 
 
@@ -125,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--details", action="store_true")
     arguments = parser.parse_args()
     try:
         runs = load(arguments.runs)
@@ -132,7 +135,7 @@ def main() -> None:
         parser.exit(2, f"{error}\n")
     results = summarise(runs)
     if arguments.markdown:
-        print(markdown(runs, results))
+        print(markdown(runs, results, arguments.details))
         return
     head = {key: runs[0][key] for key in ("dataset", "task", "split", "n_queries", "k", "n", "database_items")}
     seeds = [run["config"]["seed"] for run in runs]

@@ -14,7 +14,7 @@ from support import ROOT
 def run(folder: Path, seed: int, reward: float, **config: object) -> Path:
     cells = {"reward": {"mean": reward, "std": 0.1}, "latency_ms": {"1": {"p50": 10.0 * reward, "p95": 9.0}}}
     metrics = {"dataset": "toy", "task": "oar", "split": "test", "n_queries": 2, "k": 10, "n": 1, "database_items": 5}
-    check = {"name": "better", "value": reward, "threshold": 0.5, "holds": reward > 0.5, "detail": ""}
+    check = {"name": "better", "value": reward, "threshold": 0.5, "holds": reward > 0.5, "detail": f"seed {seed}"}
     (folder / "evaluate").mkdir(parents=True)
     (folder / "evaluate" / "metrics.json").write_text(
         json.dumps(metrics | {"methods": {"r4t_folm": cells}, "checks": [check]})
@@ -40,6 +40,8 @@ def test_runs_become_a_mean_a_spread_and_a_count_of_checks(tmp_path: Path) -> No
     assert "| r4t_folm | 0.600 ± 0.200 |" in table
     assert "| 6 ± 2 |" in table
     assert "| better | 2 of 3 |" in table
+    assert "seed 0" not in table
+    assert seeds(*folders, "--markdown", "--details").stdout.splitlines()[-1] == "| | | seed 2 |"
 
 
 def test_runs_of_two_configurations_and_unfinished_runs_are_refused(tmp_path: Path) -> None:
