@@ -3,7 +3,8 @@
     for seed in 0 1 2; do r4t run configs/recipes.yaml --run-dir runs/recipes-$seed --set seed=$seed; done
     python -m benchmarks.seeds runs/recipes-0 runs/recipes-1 runs/recipes-2 [--markdown [--details]]
 
-Prints JSON, or a Markdown table; with --details also what each check compared in each run. `std` is over runs (n - 1), each run being a policy and a retriever of its own.
+Prints JSON, or a Markdown table; with --details also what each check compared in each run. `std` is over runs (n - 1),
+each run being a policy and a retriever of its own.
 """
 
 from __future__ import annotations

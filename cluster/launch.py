@@ -15,7 +15,12 @@ from cluster.roles import Placement, Seat
 from r4t.config import Config
 
 GRACE = 10.0  # seconds in which a dead rank must show after its neighbours failed
-LOST = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError, ray.exceptions.ActorPlacementGroupRemoved)
+LOST = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.OutOfMemoryError,  # Ray killed the actor because its node ran out of memory
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.ActorPlacementGroupRemoved,
+)
 
 
 @ray.remote(num_cpus=0)
