@@ -7,7 +7,7 @@
 
   and W_q and W_o belong to what depends on the query alone: per head one vector that reads x and one that is added.
   Two products of hidden x hidden for each row, layer and call become two of hidden x heads. With one token the gate
-  is 1 and a constant is added.
+  is 1 and a constant is added. All of it, in every layer, is one affine map of the query.
 - Guided and unguided calls are one batch, which parts only after the first self-attention: until then no row has
   seen a query.
 """
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r4t.diffusion.denoiser import Block, SetDenoiser
+from r4t.diffusion.denoiser import Block, DenoiserConfig, SetDenoiser
 
 
 class Context(NamedTuple):
@@ -43,30 +43,38 @@ class InferenceNetwork(nn.Module):
     sigmas: [N] the noise levels, named by their place in every call. Dropout is off.
     """
 
+    query_weight: Tensor
+    query_bias: Tensor
+
     def __init__(self, denoiser: SetDenoiser, sigmas: Tensor, dtype: torch.dtype | None = None) -> None:
         super().__init__()
         weights = denoiser.positions
         self.dtype = dtype or weights.dtype
         with torch.no_grad():
             films = [denoiser.modulation(sigma[None]) for sigma in sigmas.to(weights)]
-        self._films = [[(scale.flatten().to(self.dtype), shift.flatten().to(self.dtype)) for scale, shift in level]
-                       for level in films]  # fmt: skip
+            weight, bias = _query_map(denoiser)
+        self._films = [
+            [(scale.flatten().to(self.dtype), shift.flatten().to(self.dtype)) for scale, shift in level]
+            for level in films
+        ]
+        self.register_buffer("query_weight", weight.to(self.dtype), persistent=False)
+        self.register_buffer("query_bias", bias.to(self.dtype), persistent=False)
         held = denoiser if self.dtype == weights.dtype else copy.deepcopy(denoiser).to(self.dtype)
         self.denoiser = held.eval()
 
-    def context(self, queries: Tensor) -> list[Context]:
-        """[B, d] query vectors (zeros mean "no query") -> what every layer adds of them."""
-        tokens = queries.to(self.dtype)[:, None]
-        register = self.denoiser.register
-        if register is not None:
-            tokens = torch.cat([tokens, register.expand(len(tokens), 1, -1)], dim=1)
-        return [_context(block, tokens) for block in self._blocks()]
+    def context(self, queries: Tensor, guided: bool = False) -> list[Context]:
+        """[B, d] query vectors -> what every layer adds of them; guided: followed by B times that of no query."""
+        flat = F.linear(queries.to(self.dtype), self.query_weight, self.query_bias)
+        if guided:
+            flat = torch.cat([flat, self.query_bias.expand_as(flat)])  # no query is the zero vector
+        layers = flat.unflatten(1, (len(self.denoiser.blocks), -1)).unbind(1)
+        return [_parted(layer, self.denoiser.config) for layer in layers]
 
     def forward(self, scaled: Tensor, level: int, context: list[Context], copies: int = 1) -> Tensor:
         """[B, L, d] inputs scaled by c_in -> [copies · B, L, d]: the answers to the first B contexts, then the rest."""
         net = self.denoiser
         x = net.rows_in(scaled.to(self.dtype)) + net.positions
-        for place, (block, film, given) in enumerate(zip(self._blocks(), self._films[level], context, strict=True)):
+        for place, (block, film, given) in enumerate(zip(_blocks(net), self._films[level], context, strict=True)):
             x = x + _self_attention(block, x, *film)
             if place == 0 and copies > 1:
                 x = x.repeat(copies, 1, 1)
@@ -74,37 +82,47 @@ class InferenceNetwork(nn.Module):
             x = x + block.mlp_out(F.gelu(block.mlp_in(block.norm_mlp(x))))
         return net.rows_out(net.norm_out(x))
 
-    def _blocks(self) -> list[Block]:
-        return cast(list[Block], list(self.denoiser.blocks))
+
+def _query_map(denoiser: SetDenoiser) -> tuple[Tensor, Tensor]:
+    """The affine map from a query to every layer's context, flattened: weight [layers · width, d], bias."""
+    dim = denoiser.config.dim
+    unit = (
+        torch.eye(dim + 1, dim).roll(1, dims=0).to(denoiser.positions)[:, None]
+    )  # the zero vector, then each unit one
+    if denoiser.register is not None:
+        unit = torch.cat([unit, denoiser.register.expand(dim + 1, 1, -1)], dim=1)
+    flat = torch.cat([_flat_context(block, unit) for block in _blocks(denoiser)], dim=1)
+    return (flat[1:] - flat[0]).t().contiguous(), flat[0]
 
 
-def stacked(first: list[Context], second: list[Context]) -> list[Context]:
-    """The contexts of B queries followed by those of B more, or by those of one for each of the B."""
-    return [
-        Context(*(_both(a, b) for a, b in zip(one, two, strict=True))) for one, two in zip(first, second, strict=True)
-    ]
-
-
-def _both(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    if first is None or second is None:
-        return None
-    return torch.cat([first, second.expand_as(first)])
-
-
-def _context(block: Block, tokens: Tensor) -> Context:
-    """tokens: [B, 1 or 2, d], the query's and perhaps the register's."""
+def _flat_context(block: Block, tokens: Tensor) -> Tensor:
+    """tokens: [B, 1 or 2, d], the query's and perhaps the register's -> the parts of a `Context`, side by side."""
     keys, values = block.keys_values(tokens)  # [B, heads, tokens, hidden / heads]
-    base = block.cross_out(values[:, :, 0].flatten(1))[:, None]
+    base = block.cross_out(values[:, :, 0].flatten(1))
     if tokens.shape[1] == 1:
-        return Context(base)
+        return base
     heads, width = keys.shape[1], keys.shape[3]
     key = (keys[:, :, 1] - keys[:, :, 0]) * width**-0.5
     value = values[:, :, 1] - values[:, :, 0]
-    reading = block.cross_q.weight.unflatten(0, (heads, width))
-    read = torch.einsum("bhw,hwx->bxh", key, reading)
-    bias = (key * block.cross_q.bias.view(heads, width)).sum(dim=-1)[:, None]
+    read = torch.einsum("bhw,hwx->bxh", key, block.cross_q.weight.unflatten(0, (heads, width)))
+    bias = torch.einsum("bhw,hw->bh", key, block.cross_q.bias.unflatten(0, (heads, width)))
     given = torch.einsum("bhw,xhw->bhx", value, block.cross_out.weight.unflatten(1, (heads, width)))
-    return Context(base, read.contiguous(), bias, given.contiguous())
+    return torch.cat([base, read.flatten(1), bias, given.flatten(1)], dim=1)
+
+
+def _parted(flat: Tensor, config: DenoiserConfig) -> Context:
+    """[B, width] of `_flat_context` as views of its parts."""
+    if not config.register_token:
+        return Context(flat[:, None])
+    hidden, heads = config.hidden, config.heads
+    base, read, bias, given = flat.split([hidden, hidden * heads, heads, heads * hidden], dim=1)
+    return Context(
+        base[:, None], read.unflatten(1, (hidden, heads)), bias[:, None], given.unflatten(1, (heads, hidden))
+    )
+
+
+def _blocks(denoiser: SetDenoiser) -> list[Block]:
+    return cast(list[Block], list(denoiser.blocks))
 
 
 def _self_attention(block: Block, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

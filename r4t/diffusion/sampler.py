@@ -12,7 +12,7 @@ from torch import Tensor
 
 from r4t.diffusion import precondition
 from r4t.diffusion.denoiser import SetDenoiser
-from r4t.diffusion.inference import InferenceNetwork, stacked
+from r4t.diffusion.inference import InferenceNetwork
 from r4t.diffusion.noise import Supplied, draws
 from r4t.diffusion.schedule import sigma_grid
 from r4t.diffusion.solvers import SOLVERS, Denoise, gaussian
@@ -48,11 +48,9 @@ class SetSampler:
         self.nfe = calls * (2 if self.guidance else 1)
         self.network = InferenceNetwork(denoiser, self.sigmas, dtype)
         self._call: Callable[..., Tensor] = torch.compile(self.network, dynamic=False) if compiled else self.network
-        with torch.no_grad():
-            self._unguided = self.network.context(denoiser.positions.new_zeros(1, denoiser.config.dim))
-            data = denoiser.config.sigma_data
-            coefficients = (precondition.c_in(self.sigmas, data), precondition.c_skip(self.sigmas, data))
-            self._coefficients = torch.stack([*coefficients, precondition.c_out(self.sigmas, data)], dim=1).tolist()
+        data = denoiser.config.sigma_data
+        coefficients = (precondition.c_in(self.sigmas, data), precondition.c_skip(self.sigmas, data))
+        self._coefficients = torch.stack([*coefficients, precondition.c_out(self.sigmas, data)], dim=1).tolist()
 
     @torch.inference_mode()
     def sample(self, queries: Tensor, generator: torch.Generator) -> Samples:
@@ -79,9 +77,7 @@ class SetSampler:
     def _denoise_for(self, queries: Tensor) -> Denoise:
         """The denoiser of these queries, guided as (1 + w)·D(x; σ, z) - w·D(x; σ, 0) in one stacked batch."""
         w, batch = self.guidance, len(queries)
-        context = self.network.context(queries)
-        if w:
-            context = stacked(context, self._unguided)
+        context = self.network.context(queries, guided=bool(w))
 
         def denoise(x: Tensor, i: int) -> Tensor:
             c_in, c_skip, c_out = self._coefficients[i]

@@ -12,7 +12,7 @@ from diffusion_fixtures import random_denoiser
 from torch import Tensor
 
 from r4t.config import Sampler
-from r4t.diffusion.inference import InferenceNetwork, stacked
+from r4t.diffusion.inference import InferenceNetwork
 from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.solvers import SOLVERS
 
@@ -48,18 +48,12 @@ def test_every_level_gives_the_trained_networks_numbers(shape: dict[str, Any]) -
 
 @pytest.mark.parametrize("register", [True, False])
 @torch.no_grad()
-def test_stacked_contexts_are_answered_as_one_after_the_other(register: bool) -> None:
-    denoiser = random_denoiser(register_token=register)
-    network, x = InferenceNetwork(denoiser, SIGMAS), torch.randn(3, 4, 8)
-    first, one = network.context(torch.randn(3, 8)), network.context(torch.randn(1, 8))
-    both = network(x, 1, stacked(first, one), copies=2)
-    expected = torch.cat([network(x, 1, first), network(x, 1, _widened(one))])
-    torch.testing.assert_close(both, expected, atol=1e-5, rtol=1e-5)
-
-
-def _widened(contexts: list[Any]) -> list[Any]:
-    """The context of one query for three."""
-    return [type(c)(*(None if t is None else t.expand(3, *t.shape[1:]) for t in c)) for c in contexts]
+def test_guided_contexts_are_answered_as_one_after_the_other(register: bool) -> None:
+    network = InferenceNetwork(random_denoiser(register_token=register), SIGMAS)
+    x, queries = torch.randn(3, 4, 8), torch.randn(3, 8)
+    both = network(x, 1, network.context(queries, guided=True), copies=2)
+    expected = [network(x, 1, network.context(asked)) for asked in (queries, torch.zeros(3, 8))]
+    torch.testing.assert_close(both, torch.cat(expected), atol=1e-5, rtol=1e-5)
 
 
 def test_the_networks_weights_are_not_copied() -> None:
