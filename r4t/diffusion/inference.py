@@ -126,7 +126,7 @@ def _blocks(denoiser: SetDenoiser) -> list[Block]:
 
 
 def _self_attention(block: Block, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    normed = F.layer_norm(x, x.shape[-1:], scale, shift)
+    normed = F.layer_norm(x, block.norm_self.normalized_shape, scale, shift)
     q, k, v = block.self_qkv(normed).unflatten(-1, (3, block.heads, -1)).permute(2, 0, 3, 1, 4)
     return block.self_out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
 

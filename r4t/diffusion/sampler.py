@@ -76,14 +76,15 @@ class SetSampler:
 
     def _denoise_for(self, queries: Tensor) -> Denoise:
         """The denoiser of these queries, guided as (1 + w)·D(x; σ, z) - w·D(x; σ, 0) in one stacked batch."""
-        w, batch = self.guidance, len(queries)
+        w = self.guidance
         context = self.network.context(queries, guided=bool(w))
 
         def denoise(x: Tensor, i: int) -> Tensor:
             c_in, c_skip, c_out = self._coefficients[i]
             output = self._call(c_in * x, i, context, 2 if w else 1).to(x.dtype)
             if w:
-                output = torch.lerp(output[batch:], output[:batch], 1 + w)
+                with_query, without = output.unflatten(0, (2, -1)).unbind()
+                output = torch.lerp(without, with_query, 1 + w)
             return c_skip * x + c_out * output
 
         return denoise

@@ -1,0 +1,86 @@
+"""What computes the rows: torch, or ONNX Runtime where torch is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from r4t.errors import UserError
+from r4t.retriever.files import ONNX, ONNX_INT8
+from r4t.types import Floats
+
+if TYPE_CHECKING:
+    from r4t.config import Sampler
+
+EngineName = Literal["torch", "onnx", "onnx-int8"]
+
+
+class Engine(Protocol):
+    draws: int
+    """Noise tensors [B, L, d] that a set takes."""
+    calls: int
+    """Network evaluations per set."""
+
+    def rows(self, queries: Floats, noise: Floats) -> Floats:
+        """Unit queries [B, d] and standard normal noise [draws, B, L, d] -> rows [B, L, d] of about unit length."""
+        ...
+
+
+class TorchEngine:
+    """The network in torch. dtype and compiled as in `SetSampler`, device as torch names it."""
+
+    def __init__(
+        self,
+        folder: Path,
+        sampler: Sampler | None,
+        *,
+        dtype: str = "float32",
+        compiled: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        if importlib.util.find_spec("torch") is None:
+            raise UserError("this engine needs torch: pip install torch, or use engine='onnx' (r4t export --onnx)")
+        import torch
+
+        from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
+        from r4t.diffusion.sampler import SetSampler
+
+        self._torch, self._device = torch, torch.device(device)
+        denoiser = load_denoiser(folder).to(self._device)
+        settings = sampler or load_sampler_settings(folder)
+        self._sampler = SetSampler(denoiser, settings, dtype=getattr(torch, dtype), compiled=compiled)
+        self.draws, self.calls = self._sampler.draws, self._sampler.nfe
+
+    def rows(self, queries: Floats, noise: Floats) -> Floats:
+        with self._torch.inference_mode():
+            given = (self._torch.from_numpy(array).to(self._device) for array in (queries, noise))
+            return self._sampler.solve(*given).cpu().numpy()
+
+
+class OnnxEngine:
+    """The exported graph in ONNX Runtime, on the CPU. threads: None leaves the number to ONNX Runtime."""
+
+    def __init__(self, folder: Path, *, int8: bool = False, threads: int | None = None, calls: int = 0) -> None:
+        path = folder / (ONNX_INT8 if int8 else ONNX)
+        if not path.is_file():
+            flags = "--onnx --int8" if int8 else "--onnx"
+            raise UserError(f"{path} is missing: export the retriever with `r4t export RUN {folder} {flags}`")
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError("this engine needs ONNX Runtime: pip install onnxruntime==1.32.0") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the runtime's own exceptions have no common class
+            raise UserError(f"{path} is damaged ({str(error)[:200]}): export the retriever again") from None
+        _, noise = self._session.get_inputs()
+        self.draws, self.calls = int(noise.shape[0]), calls
+
+    def rows(self, queries: Floats, noise: Floats) -> Floats:
+        found = self._session.run(None, {"queries": queries, "noise": noise})[0]
+        return np.asarray(found, dtype=np.float32)
