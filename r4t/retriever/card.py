@@ -44,7 +44,7 @@ def card(description: Description, network: Mapping[str, Any], sampler: Mapping[
         f"| sampler | {sampler['name']}, {sampler['steps']} steps, guidance {sampler['guidance']}:"
         f" {description.calls} network calls a set |",
         f"| encoder | {encoder['name']}, {encoder['dim']} columns, hash `{encoder['fingerprint'][:16]}` |",
-        f"| ONNX | {', '.join(name for name in (ONNX, ONNX_INT8) if name in files) or 'not exported'} |",
+        f"| ONNX | {_graphs(description.metrics, files)} |",
         "",
         "## Lineage",
         "",
@@ -87,6 +87,16 @@ def _measured(metrics: Mapping[str, Any]) -> list[str]:
             for method, cells in methods.items()
         ),
     ]
+
+
+def _graphs(metrics: Mapping[str, Any], files: list[str]) -> str:
+    if ONNX not in files:
+        return "not exported"
+    graphs = [f"`{ONNX}`, within {metrics['onnx_difference']:.0e} of torch"]
+    if ONNX_INT8 in files:
+        cosines = f"mean {metrics['int8_cosine_mean']:.4f}, least {metrics['int8_cosine_min']:.4f}"
+        graphs.append(f"`{ONNX_INT8}`, cosine of its rows with those: {cosines}")
+    return "; ".join(graphs)
 
 
 def measured(metrics: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -30,7 +31,10 @@ class Engine(Protocol):
 
 
 class TorchEngine:
-    """The network in torch. dtype and compiled as in `SetSampler`, device as torch names it."""
+    """The network in torch. dtype and compiled as in `SetSampler`, device as torch names it.
+
+    graphs: on an accelerator, record the sampler once for every batch size and play it back from then on.
+    """
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class TorchEngine:
         *,
         dtype: str = "float32",
         compiled: bool = False,
+        graphs: bool = False,
         device: str = "cpu",
     ) -> None:
         if importlib.util.find_spec("torch") is None:
@@ -46,6 +51,7 @@ class TorchEngine:
         import torch
 
         from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
+        from r4t.diffusion.recorded import RecordedSampler
         from r4t.diffusion.sampler import SetSampler
 
         self._torch, self._device = torch, torch.device(device)
@@ -53,11 +59,13 @@ class TorchEngine:
         settings = sampler or load_sampler_settings(folder)
         self._sampler = SetSampler(denoiser, settings, dtype=getattr(torch, dtype), compiled=compiled)
         self.draws, self.calls = self._sampler.draws, self._sampler.nfe
+        self._recorded = functools.cache(lambda batch: RecordedSampler(self._sampler, batch)) if graphs else None
 
     def rows(self, queries: Floats, noise: Floats) -> Floats:
+        sampler = self._sampler if self._recorded is None else self._recorded(len(queries))
         with self._torch.inference_mode():
             given = (self._torch.from_numpy(array).to(self._device) for array in (queries, noise))
-            return self._sampler.solve(*given).cpu().numpy()
+            return sampler.solve(*given).cpu().numpy()
 
 
 class OnnxEngine:

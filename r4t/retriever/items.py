@@ -54,7 +54,7 @@ class ItemIndex:
     def of_vectors(
         cls, vectors: Floats, encoder: str, item_ids: Sequence[str], names: Sequence[str] | None = None
     ) -> ItemIndex:
-        """An exact FAISS index over unit vectors [N, d]. Raises UserError where FAISS is not installed."""
+        """A flat FAISS index over unit vectors [N, d]. Raises UserError where FAISS is not installed."""
         try:
             import faiss
         except ImportError:
@@ -64,6 +64,15 @@ class ItemIndex:
         index = faiss.IndexFlatIP(vectors.shape[1])
         index.add(np.ascontiguousarray(vectors, dtype=np.float32))
         return cls(index=index, encoder=encoder, item_ids=item_ids, names=names)
+
+    @classmethod
+    def exact(
+        cls, vectors: Floats, encoder: str, item_ids: Sequence[str], names: Sequence[str] | None = None
+    ) -> ItemIndex:
+        """R4T's own exact index, which finds the same items somewhat faster than `of_vectors`. Needs torch."""
+        from r4t.catalog.index import ExactIndex
+
+        return cls(index=ExactIndex(vectors), encoder=encoder, item_ids=item_ids, names=names)
 
     @classmethod
     def of_run(cls, run_folder: Path) -> ItemIndex:

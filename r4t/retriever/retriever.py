@@ -48,20 +48,21 @@ class R4TRetriever:
         threads: int | None = None,
         dtype: str = "float32",
         compiled: bool = False,
+        graphs: bool = False,
         device: str = "cpu",
     ) -> R4TRetriever:
         """Opens a folder that `r4t export` wrote.
 
         items: what to search instead of the folder's own items. sampler: another one than the stored (torch alone).
         encoder_path: the files of an encoder that does not ship in a package. threads: of ONNX Runtime; torch has
-        `torch.set_num_threads`. dtype ("float32", "bfloat16"), compiled and device are torch's.
+        `torch.set_num_threads`. dtype ("float32", "bfloat16"), compiled, graphs and device are torch's (`TorchEngine`).
         Raises UserError for a folder that is missing, damaged or of another encoder than `items`.
         """
         folder = Path(folder)
         description = read_description(folder)
         running: Engine
         if engine == "torch":
-            running = TorchEngine(folder, sampler, dtype=dtype, compiled=compiled, device=device)
+            running = TorchEngine(folder, sampler, dtype=dtype, compiled=compiled, graphs=graphs, device=device)
         elif sampler is not None:
             raise UserError("an ONNX graph holds its sampler: export the retriever again with the one you want")
         else:
@@ -138,7 +139,8 @@ class R4TRetriever:
         if stored is None:
             return None
         item_ids, names, vectors = stored
-        return ItemIndex.of_vectors(vectors, self.encoder_hash, item_ids, names)
+        build = ItemIndex.exact if isinstance(self._engine, TorchEngine) else ItemIndex.of_vectors
+        return build(vectors, self.encoder_hash, item_ids, names)
 
     def _searched(self, items: ItemIndex | None) -> ItemIndex:
         if items is not None:

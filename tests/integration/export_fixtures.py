@@ -15,9 +15,8 @@ from r4t.diffusion.checkpoint import save_denoiser
 from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
 from r4t.lineage import write_manifest
 
-NAMES = [
-    f"{how} {what}" for how in ("grilled", "baked", "raw", "dried") for what in ("beef", "salmon", "apple", "leek")
-]
+FOODS = ("beef", "salmon", "apple", "leek", "rice", "mint")
+NAMES = [f"{how} {what}" for how in ("grilled", "baked", "raw", "dried") for what in FOODS]
 DIM, ROWS, K = 16, 6, 5
 
 

@@ -120,7 +120,7 @@ def test_an_index_of_another_encoder_is_refused(retriever: R4TRetriever, exporte
 
 
 def test_a_projection_goes_with_the_retriever(tmp_path: Path) -> None:
-    run = made_run(tmp_path / "run", reduce="pca", dim=6)
+    run = made_run(tmp_path / "run", reduce="pca", dim=8)
     export(run, tmp_path / "out")
     retriever = R4TRetriever.from_pretrained(tmp_path / "out")
     np.testing.assert_allclose(retriever.encode(NAMES), load_dataset(run / "prepare").item_vectors, atol=1e-5)

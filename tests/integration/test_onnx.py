@@ -55,6 +55,14 @@ def test_the_weights_are_stored_once(run: Path, tmp_path: Path) -> None:
     assert sizes[1] - sizes[0] < 3 * weights
 
 
+def test_the_weights_of_every_call_are_in_8_bits(exported: Path) -> None:
+    import onnx
+
+    kinds = [node.op_type for node in onnx.load(str(exported / "model.int8.onnx")).graph.node]
+    assert kinds.count("MatMulInteger") >= 3 * (2 + 2 * 4)  # calls x (in, out, and four products a layer)
+    assert "int8.onnx`, cosine of its rows" in (exported / "README.md").read_text()
+
+
 def test_every_engine_draws_the_same_sets(exported: Path) -> None:
     torch_engine = R4TRetriever.from_pretrained(exported)
     graph = R4TRetriever.from_pretrained(exported, engine="onnx", threads=1)

@@ -82,7 +82,7 @@ def test_any_index_gives_the_same_sets(kind: str) -> None:
     elif kind != "exact":
         made.add(vectors)
     ours = ItemIndex(index=made, encoder=ENCODER, item_ids=None if kind == "ids" else names)
-    expected = search_sets(ItemIndex.of_vectors(vectors, ENCODER, names), rows, 5)
+    expected = search_sets(ItemIndex.exact(vectors, ENCODER, names), rows, 5)
     for found, other in zip(search_sets(ours, rows, 5), expected, strict=True):
         assert [(item.item_id, item.row) for item in found.items] == [(item.item_id, item.row) for item in other.items]
         assert [i.score for i in found.items] == pytest.approx([i.score for i in other.items], abs=1e-5)
