@@ -40,13 +40,16 @@ class Context(NamedTuple):
 class InferenceNetwork(nn.Module):
     """F at fixed noise levels. Shares the weights of `denoiser`, or holds a copy where `dtype` is another than theirs.
 
-    sigmas: [N] the noise levels, named by their place in every call. Dropout is off.
+    sigmas: [N] the noise levels, named by their place in every call. Dropout is off. compiled: calls go through
+    `torch.compile`, which takes about a minute for every new batch size and needs a C++ compiler on CPU.
     """
 
     query_weight: Tensor
     query_bias: Tensor
 
-    def __init__(self, denoiser: SetDenoiser, sigmas: Tensor, dtype: torch.dtype | None = None) -> None:
+    def __init__(
+        self, denoiser: SetDenoiser, sigmas: Tensor, dtype: torch.dtype | None = None, compiled: bool = False
+    ) -> None:
         super().__init__()
         weights = denoiser.positions
         self.dtype = dtype or weights.dtype
@@ -61,6 +64,7 @@ class InferenceNetwork(nn.Module):
         self.register_buffer("query_bias", bias.to(self.dtype), persistent=False)
         held = denoiser if self.dtype == weights.dtype else copy.deepcopy(denoiser).to(self.dtype)
         self.denoiser = held.eval()
+        self._body = torch.compile(self._answer, dynamic=False) if compiled else self._answer
 
     def context(self, queries: Tensor, guided: bool = False) -> list[Context]:
         """[B, d] query vectors -> what every layer adds of them; guided: followed by B times that of no query."""
@@ -72,9 +76,14 @@ class InferenceNetwork(nn.Module):
 
     def forward(self, scaled: Tensor, level: int, context: list[Context], copies: int = 1) -> Tensor:
         """[B, L, d] inputs scaled by c_in -> [copies · B, L, d]: the answers to the first B contexts, then the rest."""
+        return self._body(scaled.to(self.dtype), self._films[level], context, copies)
+
+    def _answer(
+        self, scaled: Tensor, films: list[tuple[Tensor, Tensor]], context: list[Context], copies: int
+    ) -> Tensor:
         net = self.denoiser
-        x = net.rows_in(scaled.to(self.dtype)) + net.positions
-        for place, (block, film, given) in enumerate(zip(_blocks(net), self._films[level], context, strict=True)):
+        x = net.rows_in(scaled) + net.positions
+        for place, (block, film, given) in enumerate(zip(_blocks(net), films, context, strict=True)):
             x = x + _self_attention(block, x, *film)
             if place == 0 and copies > 1:
                 x = x.repeat(copies, 1, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -32,8 +31,7 @@ class Samples:
 class SetSampler:
     """Sampler bound to one denoiser and one setting. What does not depend on the query is computed here, once.
 
-    dtype: of the network; rows and noise levels stay in the denoiser's. compiled: the network's calls go through
-    `torch.compile`, which takes about a minute for every new batch size and needs a C++ compiler on CPU.
+    dtype: of the network; rows and noise levels stay in the denoiser's. compiled: see `InferenceNetwork`.
     """
 
     def __init__(
@@ -46,8 +44,7 @@ class SetSampler:
         self.sigmas = sigma_grid(settings.steps, top, settings.sigma_end, settings.rho)
         calls = 2 * settings.steps - 1 if settings.name == "heun" else settings.steps
         self.nfe = calls * (2 if self.guidance else 1)
-        self.network = InferenceNetwork(denoiser, self.sigmas, dtype)
-        self._call: Callable[..., Tensor] = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.network = InferenceNetwork(denoiser, self.sigmas, dtype, compiled)
         data = denoiser.config.sigma_data
         coefficients = (precondition.c_in(self.sigmas, data), precondition.c_skip(self.sigmas, data))
         self._coefficients = torch.stack([*coefficients, precondition.c_out(self.sigmas, data)], dim=1).tolist()
@@ -81,7 +78,7 @@ class SetSampler:
 
         def denoise(x: Tensor, i: int) -> Tensor:
             c_in, c_skip, c_out = self._coefficients[i]
-            output = self._call(c_in * x, i, context, 2 if w else 1).to(x.dtype)
+            output = self.network(c_in * x, i, context, 2 if w else 1).to(x.dtype)
             if w:
                 with_query, without = output.unflatten(0, (2, -1)).unbind()
                 output = torch.lerp(without, with_query, 1 + w)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 from typing import Any
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from r4t.config import Sampler
 from r4t.diffusion.inference import InferenceNetwork
+from r4t.diffusion.recorded import RecordedSampler
 from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.solvers import SOLVERS
+from r4t.errors import UserError
 
 SIGMAS = torch.tensor([5.0, 0.3, 0.01])
 SHAPES: list[dict[str, Any]] = [
@@ -71,6 +74,30 @@ def test_bfloat16_is_near_float32_and_leaves_the_denoiser_alone() -> None:
     assert near.dtype == denoiser.positions.dtype == torch.float32
     assert not torch.equal(near, exact)
     assert torch.nn.functional.cosine_similarity(near, exact, dim=-1).min() > 0.99
+
+
+def test_a_compiled_network_is_one_graph_for_all_levels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced as for real, without the compiler behind it; a break of the graph would raise."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend, fullgraph=True))
+    denoiser, settings = random_denoiser(), Sampler(steps=10, guidance=0.1)
+    queries = torch.randn(2, 8)
+    drawn, expected = (
+        SetSampler(denoiser, settings, compiled=compiled).sample(queries, torch.Generator().manual_seed(0)).sets
+        for compiled in (True, False)
+    )
+    assert len(graphs) == 1
+    torch.testing.assert_close(drawn, expected)
+
+
+def test_the_cpu_records_no_graphs() -> None:
+    with pytest.raises(UserError, match="records no graphs"):
+        RecordedSampler(SetSampler(random_denoiser(), Sampler(steps=2)), batch=1)
 
 
 @pytest.mark.parametrize("name", sorted(SOLVERS))

@@ -103,6 +103,8 @@ def test_spread_goes_from_the_query_to_far_apart() -> None:
     rows, queries = unit(3, 6, 8), unit(3, 8, seed=1)
     np.testing.assert_allclose(spread_rows(rows, queries, 0.0), np.repeat(queries[:, None], 6, axis=1), atol=1e-6)
     np.testing.assert_allclose(spread_rows(3 * rows, queries, 1.0), rows, atol=1e-6)
+    for near in (0.9999, 1.0001):
+        np.testing.assert_allclose(spread_rows(rows, queries, near), rows, atol=1e-3)
     steps = [spread_rows(rows, queries, spread) for spread in (0, 0.3, 0.6, 0.9, 1)]
     to_query = [float(np.einsum("bld,bd->", moved, queries)) for moved in steps]
     assert to_query == sorted(to_query, reverse=True)
