@@ -98,11 +98,12 @@ def drawer(engine: str, denoiser: SetDenoiser, settings: Any) -> Draw:
 
         return draw
     with tempfile.TemporaryDirectory() as name:
-        folder, int8 = Path(name), engine == "onnx-int8"
-        export_onnx(SetSampler(denoiser, settings), folder / ONNX)
-        if int8:
-            quantise(folder / ONNX, folder / ONNX_INT8)
-        graph = OnnxEngine(folder, int8=int8, threads=torch.get_num_threads())
+        path = Path(name) / ONNX
+        export_onnx(SetSampler(denoiser, settings), path)
+        if engine == "onnx-int8":
+            exact, path = path, Path(name) / ONNX_INT8
+            quantise(exact, path)
+        graph = OnnxEngine(path, threads=torch.get_num_threads())
     return lambda asked, noise: graph.rows(asked.numpy(), noise.numpy())
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from jobs.policies import RETRIEVER_OF
 from jobs.retrieve import config_of
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders.reduction import REDUCTION
@@ -92,6 +93,7 @@ def export(
 def _describe(config: Config, run_folder: Path, source: Path, sampler: SetSampler) -> f.Description:
     found = run_folder / "evaluate" / "metrics.json"
     made = read_manifest(run_folder / "prepare") or {}
+    method = {folder: name for name, folder in RETRIEVER_OF.items()}.get(source.relative_to(run_folder).as_posix())
     return f.Description(
         name=config.name,
         rows=sampler.denoiser.config.rows,
@@ -100,7 +102,7 @@ def _describe(config: Config, run_folder: Path, source: Path, sampler: SetSample
         calls=sampler.nfe,
         encoder=made["encoder"],
         lineage=_lineage(run_folder, source),
-        metrics=measured(read_json(found)) if found.is_file() and source.name == "retriever" else {},
+        metrics=measured(read_json(found), method) if found.is_file() and method else {},
     )
 
 

@@ -40,6 +40,7 @@ class Context(NamedTuple):
 class InferenceNetwork(nn.Module):
     """F at fixed noise levels. Shares the weights of `denoiser`, or holds a copy where `dtype` is another than theirs.
 
+    What is computed here is of the weights as they are now: after they change, make a new one.
     sigmas: [N] the noise levels, named by their place in every call. Dropout is off. compiled: calls go through
     `torch.compile`, which takes about a minute for every new batch size and needs a C++ compiler on CPU.
     """
@@ -95,9 +96,8 @@ class InferenceNetwork(nn.Module):
 def _query_map(denoiser: SetDenoiser) -> tuple[Tensor, Tensor]:
     """The affine map from a query to every layer's context, flattened: weight [layers · width, d], bias."""
     dim = denoiser.config.dim
-    unit = (
-        torch.eye(dim + 1, dim).roll(1, dims=0).to(denoiser.positions)[:, None]
-    )  # the zero vector, then each unit one
+    zero_first = torch.eye(dim + 1, dim).roll(1, dims=0)  # the zero vector, then each unit vector
+    unit = zero_first.to(denoiser.positions)[:, None]
     if denoiser.register is not None:
         unit = torch.cat([unit, denoiser.register.expand(dim + 1, 1, -1)], dim=1)
     flat = torch.cat([_flat_context(block, unit) for block in _blocks(denoiser)], dim=1)

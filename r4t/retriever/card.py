@@ -17,7 +17,7 @@ SHOWN = {
     "judge.alignment": "judge: alignment",
     "distinct_items": "distinct items in a set",
 }
-COMPARED = ("no_fanout", "mmr", "r4t_folm", "r4t_diffusion")
+COMPARED = ("no_fanout", "mmr", "r4t_folm")
 
 
 def card(description: Description, network: Mapping[str, Any], sampler: Mapping[str, Any], files: list[str]) -> str:
@@ -99,14 +99,14 @@ def _graphs(metrics: Mapping[str, Any], files: list[str]) -> str:
     return "; ".join(graphs)
 
 
-def measured(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card shows of a run's `evaluate/metrics.json`; empty where its retriever was not evaluated."""
+def measured(metrics: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """What the card shows of a run's `evaluate/metrics.json`; empty where `method`, the retriever, is not in it."""
     cells = metrics.get("methods", {})
-    if "r4t_diffusion" not in cells:
+    if method not in cells:
         return {}
     kept = ("dataset", "n_queries", "database_items", "seeds", "k", "judge_encoder")
     return {name: metrics[name] for name in kept} | {
-        "methods": {method: _means(cells[method]) for method in COMPARED if method in cells}
+        "methods": {name: _means(cells[name]) for name in (*COMPARED, method) if name in cells}
     }
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from r4t.catalog.encoders import Encoder, load_encoder
-from r4t.catalog.encoders.reduction import ReducedEncoder, load_projection
+from r4t.catalog.encoders.reduction import REDUCTION, ReducedEncoder, load_projection
 from r4t.config.data import PATH_ENCODERS
 from r4t.errors import UserError
-from r4t.retriever.files import Description
+from r4t.retriever.files import Description, checked
 
 
 def open_encoder(folder: Path, description: Description, path: Path | None) -> Encoder:
@@ -22,6 +22,7 @@ def open_encoder(folder: Path, description: Description, path: Path | None) -> E
     reduced = record["reduce"] == "pca"
     encoder = load_encoder(record["name"], None if reduced else description.dim, path, record["model"])
     if reduced:
+        checked(folder, REDUCTION)
         encoder = ReducedEncoder(encoder, load_projection(folder, encoder.dim))
     if encoder.fingerprint() != record["fingerprint"]:
         raise UserError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 from r4t.errors import UserError
-from r4t.retriever.files import ONNX, ONNX_INT8
+from r4t.retriever.files import checked
 from r4t.types import Floats
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ class TorchEngine:
             raise UserError("this engine needs torch: pip install torch, or use engine='onnx' (r4t export --onnx)")
         import torch
 
-        from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
+        from r4t.diffusion.checkpoint import WEIGHTS, load_denoiser, load_sampler_settings
         from r4t.diffusion.recorded import RecordedSampler
         from r4t.diffusion.sampler import SetSampler
 
         self._torch, self._device = torch, torch.device(device)
+        checked(folder, WEIGHTS)
         denoiser = load_denoiser(folder).to(self._device)
         settings = sampler or load_sampler_settings(folder)
         self._sampler = SetSampler(denoiser, settings, dtype=getattr(torch, dtype), compiled=compiled)
@@ -69,23 +70,16 @@ class TorchEngine:
 
 
 class OnnxEngine:
-    """The exported graph in ONNX Runtime, on the CPU. threads: None leaves the number to ONNX Runtime."""
+    """An exported graph in ONNX Runtime, on the CPU. threads: None leaves the number to ONNX Runtime."""
 
-    def __init__(self, folder: Path, *, int8: bool = False, threads: int | None = None, calls: int = 0) -> None:
-        path = folder / (ONNX_INT8 if int8 else ONNX)
-        if not path.is_file():
-            flags = "--onnx --int8" if int8 else "--onnx"
-            raise UserError(f"{path} is missing: export the retriever with `r4t export RUN {folder} {flags}`")
+    def __init__(self, graph: Path, *, threads: int | None = None, calls: int = 0) -> None:
         try:
             import onnxruntime
         except ImportError:
             raise UserError("this engine needs ONNX Runtime: pip install onnxruntime==1.32.0") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the runtime's own exceptions have no common class
-            raise UserError(f"{path} is damaged ({str(error)[:200]}): export the retriever again") from None
+        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         _, noise = self._session.get_inputs()
         self.draws, self.calls = int(noise.shape[0]), calls
 

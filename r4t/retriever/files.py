@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from r4t.errors import UserError
-from r4t.lineage import atomic_path, read_json, write_json
+from r4t.lineage import MANIFEST, atomic_path, file_hash, read_json, read_manifest, write_json
 from r4t.types import Floats
 
 DESCRIPTION, ITEMS, CARD = "retriever.json", "items.parquet", "README.md"
@@ -68,6 +68,20 @@ def read_description(folder: Path) -> Description:
     return found
 
 
+def checked(folder: Path, name: str) -> Path:
+    """The path of a file of weights, items or a graph, which is as it was written: readers of such files trust them.
+
+    Raises UserError for a file that is missing or altered.
+    """
+    path = folder / name
+    recorded = (read_manifest(folder) or {}).get("files", {}).get(name)
+    if recorded is None or not path.is_file():
+        raise UserError(f"{path} is missing: export the retriever again, with it (`r4t export --help`)")
+    if file_hash(path) != recorded["sha256"]:
+        raise UserError(f"{path} is damaged (it is not the file that {MANIFEST} describes): export the retriever again")
+    return path
+
+
 def write_items(folder: Path, item_ids: list[str], names: list[str], texts: list[str], vectors: Floats) -> None:
     """One table that any vector store can import; vectors [N, d] as lists of fixed size."""
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
@@ -79,13 +93,9 @@ def write_items(folder: Path, item_ids: list[str], names: list[str], texts: list
 
 def read_items(folder: Path) -> tuple[list[str], list[str], Floats] | None:
     """Ids, names and vectors [N, d]; None where the retriever was exported without items."""
-    path = folder / ITEMS
-    if not path.is_file():
+    if not (folder / ITEMS).is_file():
         return None
-    try:
-        table = pq.read_table(path, columns=["item_id", "name", "vector"])
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path} is damaged ({str(error)[:200]}): export the retriever again") from None
+    table = pq.read_table(checked(folder, ITEMS), columns=["item_id", "name", "vector"])
     column = table["vector"].combine_chunks()
     vectors = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return table["item_id"].to_pylist(), table["name"].to_pylist(), vectors

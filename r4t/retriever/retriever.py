@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from r4t.catalog.encoders import Encoder, unit_rows
-from r4t.errors import UserError
+from r4t.errors import UserError, did_you_mean
 from r4t.retriever.engines import Engine, EngineName, OnnxEngine, TorchEngine
-from r4t.retriever.files import Description, read_description, read_items
+from r4t.retriever.files import ONNX, ONNX_INT8, Description, checked, read_description, read_items
 from r4t.retriever.items import ItemIndex
 from r4t.retriever.search import ItemSet, search_sets
 from r4t.retriever.spread import spread_rows
@@ -58,6 +58,8 @@ class R4TRetriever:
         `torch.set_num_threads`. dtype ("float32", "bfloat16"), compiled, graphs and device are torch's (`TorchEngine`).
         Raises UserError for a folder that is missing, damaged or of another encoder than `items`.
         """
+        if engine not in (known := get_args(EngineName)):
+            raise UserError(f"unknown engine '{engine}'{did_you_mean(engine, known)}: use one of {', '.join(known)}")
         folder = Path(folder)
         description = read_description(folder)
         running: Engine
@@ -66,7 +68,8 @@ class R4TRetriever:
         elif sampler is not None:
             raise UserError("an ONNX graph holds its sampler: export the retriever again with the one you want")
         else:
-            running = OnnxEngine(folder, int8=engine == "onnx-int8", threads=threads, calls=description.calls)
+            graph = checked(folder, ONNX_INT8 if engine == "onnx-int8" else ONNX)
+            running = OnnxEngine(graph, threads=threads, calls=description.calls)
         if items is not None:
             items.check(description.encoder["fingerprint"], description.dim)
         return cls(folder, description, running, items, Path(encoder_path) if encoder_path is not None else None)

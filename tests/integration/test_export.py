@@ -64,6 +64,28 @@ def test_the_folder_stands_alone(exported: Path, run: Path) -> None:
     np.testing.assert_array_equal(np.array(table["vector"].to_pylist(), dtype=np.float32), vectors)
 
 
+def test_the_card_shows_what_the_run_measured(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run")
+    cells = {"reward": {"mean": 0.375}, "judge": {"alignment": {"mean": 0.293}}, "invalid": {"mean": 0.0}}
+    about = {
+        "dataset": "foods",
+        "n_queries": 60,
+        "database_items": 24,
+        "seeds": [0, 1],
+        "k": K,
+        "judge_encoder": "minilm",
+    }
+    methods = {"r4t_diffusion": cells, "mmr": {"reward": {"mean": 0.5}}, "random": cells}
+    (run / "evaluate").mkdir()
+    (run / "evaluate" / "metrics.json").write_text(json.dumps({**about, "methods": methods}))
+    export(run, tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "60 held-out queries of `foods`, 24 items, 2 seed(s), k = 5; the judge is minilm." in card
+    assert "| method | reward | judge: alignment |" in card
+    assert "| mmr | 0.500 |  |\n| r4t_diffusion | 0.375 | 0.293 |" in card
+    assert "random" not in card
+
+
 def test_rows_are_reproducible_by_seed_and_differ_across_seeds(retriever: R4TRetriever, exported: Path) -> None:
     queries = ["light summer lunch", "something warm"]
     rows = retriever.embed(queries, seed=1)
@@ -144,7 +166,9 @@ def test_queries_that_cannot_be_used(retriever: R4TRetriever, queries: object, m
         retriever.embed(queries)  # type: ignore[arg-type]
 
 
-def test_seeds_and_k_are_checked(retriever: R4TRetriever) -> None:
+def test_arguments_are_checked(retriever: R4TRetriever, exported: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'onnx'"):
+        R4TRetriever.from_pretrained(exported, engine="onx")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="2 queries were given 3 seeds"):
         retriever.embed(["a", "b"], seed=[1, 2, 3])
     with pytest.raises(UserError, match="negative"):
@@ -159,6 +183,15 @@ def test_seeds_and_k_are_checked(retriever: R4TRetriever) -> None:
 def test_damaged_files(copy: Path, name: str) -> None:
     (copy / name).write_bytes((copy / name).read_bytes()[:40])
     with pytest.raises(UserError, match=name):
+        R4TRetriever.from_pretrained(copy).retrieve(np.ones((1, DIM), np.float32))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "items.parquet"])
+def test_one_altered_byte_is_seen(copy: Path, name: str) -> None:
+    altered = bytearray((copy / name).read_bytes())
+    altered[len(altered) // 2] ^= 1
+    (copy / name).write_bytes(altered)
+    with pytest.raises(UserError, match=f"{name} is damaged"):
         R4TRetriever.from_pretrained(copy).retrieve(np.ones((1, DIM), np.float32))
 
 
