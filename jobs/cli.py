@@ -79,6 +79,24 @@ def retrieve(
         job.show(Console(), query, method, found)
 
 
+@app.command()
+def export(
+    run: RunFolder,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
+    part: Annotated[str, typer.Option(help="Which retriever: a folder of the run.")] = "retriever",
+    items: Annotated[bool, typer.Option(help="With the items and their vectors.")] = True,
+    onnx: Annotated[bool, typer.Option("--onnx", help="Also as a graph for servers without torch.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="Also with weights in 8 bits; implies --onnx.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a run's retriever as a folder that serves by itself: network, encoder, items, lineage, model card."""
+    from jobs import export as job
+    from r4t.lineage import to_json
+
+    made = job.export(run, folder, part=part, items=items, onnx=onnx, int8=int8)
+    typer.echo(to_json(made) if as_json else f"{made['folder']}: {', '.join(made['files'])}")
+
+
 @objective.command()
 def explain(
     run: RunFolder,

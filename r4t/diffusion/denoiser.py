@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from r4t.config import Retriever
 from r4t.diffusion import precondition
 from r4t.errors import UserError
+
+if TYPE_CHECKING:
+    from r4t.config import Retriever
 
 KeysValues = list[tuple[Tensor, Tensor]]
 """Per layer: keys and values of the context tokens, each [B, heads, tokens, hidden / heads]."""

@@ -8,6 +8,7 @@ from diffusion_fixtures import random_denoiser
 from torch import Tensor
 
 from r4t.config import Sampler
+from r4t.diffusion.inference import InferenceNetwork
 from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.schedule import sigma_grid
 from r4t.diffusion.solvers import SOLVERS, gaussian
@@ -44,13 +45,14 @@ def test_c45_sampler_equals_the_textbook_guided_denoiser(name: str, guidance: fl
 def test_c45_no_guidance_costs_one_network_call_a_step(monkeypatch: pytest.MonkeyPatch):
     denoiser, queries = random_denoiser(), torch.randn(2, 8)
     batches = []
-    network = denoiser.network
+    whole = InferenceNetwork.forward
 
-    def counted(scaled: Tensor, *args: Any) -> Tensor:
-        batches.append(len(scaled))
-        return network(scaled, *args)
+    def counted(network: InferenceNetwork, scaled: Tensor, *args: Any) -> Tensor:
+        output = whole(network, scaled, *args)
+        batches.append(len(output))
+        return output
 
-    monkeypatch.setattr(denoiser, "network", counted)
+    monkeypatch.setattr(InferenceNetwork, "forward", counted)
     plain = SetSampler(denoiser, settings()).sample(queries, seeded(0))
     assert batches == [2] * 5
     assert plain.nfe == 5
