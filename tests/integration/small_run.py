@@ -12,7 +12,7 @@ from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, parse_config
 from r4t.lineage import write_manifest
 from r4t.policy import create_policy, train_tokenizer
-from r4t.sets import SetRecord, Shard, compose_slots, write_shard
+from r4t.sets import ShardColumns, compose_rows, filler_order, write_shard
 from r4t.types import Query
 
 NAMES = [f"{a} {b}" for a in ("apple", "carrot", "lemon", "walnut", "ginger") for b in ("soup", "cake", "salad", "pie")]
@@ -78,29 +78,23 @@ def make_sets(run: Run, folder: Path) -> None:
     """A finished sets folder: random items for every training query."""
     folder.mkdir(parents=True, exist_ok=True)
     config = run.config
-    records = []
-    for query in range(TRAIN):
-        for sample in range(4):
-            rng = np.random.default_rng([query, sample])
-            items = rng.permutation(len(NAMES))[: config.fanout.k]
-            slots = compose_slots(config.fanout.k, 1, config.retriever.rows, rng)
-            record = SetRecord(
-                query=query,
-                query_id=f"q{query}",
-                sample=sample,
-                rows=tuple(int(items[i]) for i, _ in slots),
-                subqueries=(),
-                reward=0.5,
-                terms={},
-                valid=True,
-                policy_version=1,
-            )
-            records.append(record)
-    write_shard(
-        folder / "shard-00000.parquet",
-        Shard(records=tuple(records), texts=()),
-        k=config.fanout.k,
-        rows=config.retriever.rows,
-        lineage={},
+    queries, samples = np.repeat(np.arange(TRAIN), 4), np.tile(np.arange(4), TRAIN)
+    rng = np.random.default_rng(0)
+    found = rng.permuted(np.tile(np.arange(len(NAMES)), (len(queries), 1)), axis=1)[:, : config.fanout.k]
+    order = filler_order(0, queries, samples, config.fanout.k)
+    shard = ShardColumns(
+        query=queries,
+        sample=samples,
+        rows=compose_rows(found[:, :, None], order, config.retriever.rows),
+        subqueries=np.zeros_like(found),
+        reward=np.full(len(queries), 0.5, np.float32),
+        valid=np.ones(len(queries), bool),
+        terms={},
+        texts=("anything",),
+        vectors=None,
+        status=np.zeros(len(queries), np.int8),
+        policy_version=np.ones(len(queries), np.int64),
+        query_id=tuple(f"q{query}" for query in queries),
     )
+    write_shard(folder / "shard-00000.parquet", shard, lineage={})
     write_manifest(folder, stage="sets", config={}, inputs={}, files=["shard-00000.parquet"], metrics={})

@@ -29,7 +29,7 @@ def test_c31_shard_keeps_every_answer_with_its_reward_and_terms(tmp_path: Path):
 
 def test_c31_schema(tmp_path: Path):
     schema = pq.read_schema(write(tmp_path, 0, [record(0, 0)]))
-    columns = {"query_id", "query", "sample", "valid", "rows", "subqueries", "reward", "policy_version"}
+    columns = {"query_id", "query", "sample", "valid", "status", "rows", "subqueries", "reward", "policy_version"}
     assert columns | {"term.diversity", "term.alignment"} == set(schema.names)
     assert schema.field("rows").type.list_size == ROWS
     assert schema.field("subqueries").type.list_size == K
