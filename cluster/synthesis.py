@@ -195,6 +195,7 @@ def _settle_ray_data() -> None:
     """Engines wait for scorers; Ray Data's own bars and plans stay out of the way of the run's one line per step."""
     context = DataContext.get_current()
     context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=WAITING_BYTES)
+    context.raise_original_map_exception = True  # a full disk stays the one message that it is
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, too

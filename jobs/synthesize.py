@@ -124,6 +124,7 @@ def _lineage(config: Config, run: Run, one: Synthesis) -> dict[str, Any]:
 
 def _finish(config: Config, run: Run, one: Synthesis, seconds: float) -> None:
     """Closes the stage over its shards, which are read one at a time."""
+    clear_partial(one.folder)  # of scorers that died while others went on
     answers = valid = 0
     reward = 0.0
     queries: set[int] = set()
