@@ -31,8 +31,7 @@ from r4t.sets.store import write_shard
 from r4t.sets.tensors import tensor_table
 
 WEIGHTS = "model.safetensors"
-WAITING_BYTES = 128 << 20  # of answers between engines and scorers; where they are used up, engines wait
-RESTARTS = 100  # of one actor: a preempted node costs one, and a shard that kills every engine does not loop for ever
+WAITING_BYTES = 64 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +152,7 @@ def stream_shards(
     From one engine up to `rollout.workers` work at a time, as many as find a place. `sampler` stands in for the engine
     where completions come from elsewhere; it is called with a task's row and adds what `ShardSampler` adds.
     """
-    _settle_ray_data()
+    _settle_ray_data(config)
     done = (
         ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
         .map(
@@ -162,7 +161,6 @@ def stream_shards(
             compute=_pool(config.rollout.workers, len(tasks)),
             num_cpus=config.rollout.cpus,
             num_gpus=gpus("rollout", config),
-            max_restarts=RESTARTS,
             runtime_env={"env_vars": role_environment("rollout", config)},
         )
         .map(
@@ -170,7 +168,6 @@ def stream_shards(
             fn_constructor_args=(prepare_folder, config),
             compute=_pool(config.scorer.workers, len(tasks)),
             num_cpus=config.scorer.cpus,
-            max_restarts=RESTARTS,
             runtime_env={"env_vars": role_environment("scorer", config)},
         )
     )
@@ -191,10 +188,11 @@ def _pool(workers: int, tasks: int) -> ActorPoolStrategy:
     return ActorPoolStrategy(min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2)
 
 
-def _settle_ray_data() -> None:
+def _settle_ray_data(config: Config) -> None:
     """Engines wait for scorers; Ray Data's own bars and plans stay out of the way of the run's one line per step."""
     context = DataContext.get_current()
-    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=WAITING_BYTES)
+    waiting = WAITING_BYTES * config.rollout.workers
+    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=waiting)
     context.raise_original_map_exception = True  # a full disk stays the one message that it is
     context.enable_progress_bars = False
     context.print_on_execution_start = False
