@@ -3,10 +3,11 @@
     python -m benchmarks.synthesis_faults RUN [--kills 20] [--seed 0] [--victims engine scorer driver node]
         [--set A.B=C]
 
-RUN is a run directory whose stage 1 is done. Its stage 2 runs in copies beside it, on a cluster of two Ray nodes of
-this machine: once without a fault, then with SIGKILL to an engine's process, a scorer's (which writes), the driver, or
-the second node. A killed driver is started again, a killed node replaced. Each node has two CPUs: with
-`--set rollout.workers=2 --set rollout.cpus=1.5` either has an engine. Prints JSON; fails where a file differs.
+RUN is a run directory whose stage 1 is done. Its stage 2 runs in copies beside it: once without a fault, then with
+SIGKILL to an engine's process, a scorer's (which writes), the driver, or a Ray node. A killed driver is started again.
+Where nodes are killed, it runs on a cluster of two Ray nodes of this machine, and the second is killed and replaced.
+Each has two CPUs: with `--set rollout.workers=2 --set rollout.cpus=1.5` either has an engine. Prints JSON; fails where
+a file differs.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def standing(folder: Path) -> int:
 
 
 def actors(name: str) -> list[psutil.Process]:
-    """The actors of this process's cluster that run the class `name`."""
+    """The Ray actors below this process that run the class `name`."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -127,12 +128,12 @@ class Nodes:
         self.second = self.add()
 
 
-def strike(victim: str, driver: Driver, nodes: Nodes, rng: random.Random) -> bool:
+def strike(victim: str, driver: Driver, nodes: Nodes | None, rng: random.Random) -> bool:
     """Kills it. False where there is nothing of the kind at this moment."""
     if victim == "driver":
         driver.kill()
         driver.start()
-    elif victim == "node":
+    elif victim == "node" and nodes:
         nodes.replace()
         driver.excused += 1
     else:
@@ -143,10 +144,19 @@ def strike(victim: str, driver: Driver, nodes: Nodes, rng: random.Random) -> boo
     return True
 
 
-def with_faults(folder: Path, nodes: Nodes, victims: Sequence[str], seed: int, overrides: Sequence[str]) -> list[Kill]:
-    """Runs stage 2 in `folder` to its end and kills `victims` in turn: each after one more shard and a random pause."""
+def with_faults(
+    folder: Path,
+    victims: Sequence[str] = (),
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    nodes: Nodes | None = None,
+) -> list[Kill]:
+    """Runs stage 2 in `folder` to its end and kills `victims` in turn: each after one more shard and a random pause.
+
+    Without `nodes` every driver has a local Ray of its own.
+    """
     rng = random.Random(seed)
-    driver = Driver(folder, nodes.cluster.address, overrides)
+    driver = Driver(folder, nodes.cluster.address if nodes else "local", overrides)
     kills: list[Kill] = []
     for victim in victims:
         before = standing(folder)
@@ -184,12 +194,13 @@ def main() -> None:
     random.Random(a.seed).shuffle(order)
     with tempfile.TemporaryDirectory(dir=a.run.resolve().parent) as temporary:
         whole, broken = (fork(a.run, Path(temporary) / name) for name in ("whole", "broken"))
-        nodes = Nodes()
+        nodes = Nodes() if "node" in order else None
         try:
-            with_faults(whole, nodes, [], a.seed, a.overrides)
-            kills = with_faults(broken, nodes, order, a.seed, a.overrides)
+            with_faults(whole, (), a.seed, a.overrides, nodes)
+            kills = with_faults(broken, order, a.seed, a.overrides, nodes)
         finally:
-            nodes.cluster.shutdown()
+            if nodes:
+                nodes.cluster.shutdown()
         problems = differences(whole, broken) + verify(broken / "sets")
         shards = standing(broken)
     if problems:
