@@ -201,6 +201,6 @@ def _column_bytes(table: pa.Table, name: str) -> list[bytes]:
     if pa.types.is_string(kind):
         texts = table[name].to_pylist()
         return [json.dumps([len(text) for text in texts]).encode(), "".join(texts).encode()]
-    if pa.types.is_fixed_size_list(kind) or isinstance(kind, pa.ExtensionType):
+    if pa.types.is_fixed_size_list(kind) or isinstance(kind, pa.BaseExtensionType):
         return [_matrix(table, name).tobytes()]
     return [table[name].to_numpy().tobytes()]
