@@ -2,15 +2,15 @@
 
 from r4t.sets.decode import keep_rows
 from r4t.sets.reader import TargetSets, load_targets
-from r4t.sets.store import SetRecord, Shard, read_shard, shard_problem, write_shard
-from r4t.sets.targets import check_rows, compose_slots
+from r4t.sets.store import ShardColumns, read_shard, shard_problem, write_shard
+from r4t.sets.targets import check_rows, compose_rows, filler_order
 
 __all__ = [
-    "SetRecord",
-    "Shard",
+    "ShardColumns",
     "TargetSets",
     "check_rows",
-    "compose_slots",
+    "compose_rows",
+    "filler_order",
     "keep_rows",
     "load_targets",
     "read_shard",
