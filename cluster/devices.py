@@ -27,7 +27,7 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
     }
     own = {
         "rollout": config.rollout.threads or cores(),
-        "scorer": cores(),
+        "scorer": max(1, cores() // config.scorer.workers),
         "shard": max(1, cores() // config.index.shards),
         "learner": max(1, cores() // config.learner.ranks),
     }

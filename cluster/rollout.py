@@ -61,8 +61,11 @@ class RolloutEngine:
         temperature: float,
         seed: int,
         logprobs: bool = True,
+        first_sample: int = 0,
     ) -> list[Completion]:
         """`samples` answers to each (row, text), query-major. The same seed, row and sample give the same answer.
+
+        Samples are numbered from `first_sample` on.
 
         `temperature` 0 is greedy. top_p stays 1 so that the log-probabilities are those of the sampling law;
         without `logprobs`, which only training needs, answers come sooner.
@@ -74,7 +77,7 @@ class RolloutEngine:
                 n=samples,
                 temperature=temperature,
                 max_tokens=min(rl.max_tokens, self.config.policy.max_length - len(prompt)),
-                seed=request_seed(seed, row),
+                seed=request_seed(seed, row) + first_sample,
                 logprobs=0 if logprobs else None,
                 stop_token_ids=[self.tokenizer.eos_token_id],
                 detokenize=False,
@@ -88,7 +91,7 @@ class RolloutEngine:
         return [
             Completion(
                 query=queries[i][0],
-                sample=out.index,
+                sample=first_sample + out.index,
                 prompt_ids=prompts[i],
                 token_ids=tuple(out.token_ids),
                 logprobs=_sampled(out),
@@ -98,6 +101,10 @@ class RolloutEngine:
             )
             for (i, out), text in zip(answers, texts, strict=True)
         ]
+
+    def forget_prompts(self) -> None:
+        """Empties the cache of prompts' beginnings: what is sampled next does not depend on what was before."""
+        self.llm.reset_prefix_cache()
 
     def load_weights(self, path: Path, version: int) -> None:
         """Replaces the weights by those of a safetensors file in Hugging Face naming; answers then carry `version`."""

@@ -1,70 +1,96 @@
-"""The two actors of the synthesis job: one samples answers of a frozen policy, one scores them and writes shards.
+"""The synthesis job: Ray Data moves shards from engines that sample a frozen policy to scorers that write them.
 
-Ray Data moves one row per shard between them, so that the next shard is being sampled while the last is scored.
+One row is one shard, so that the next ones are being sampled while the last is scored. A row names the shard's queries,
+samples and policy, from which its content follows: an actor or a node that dies costs its shards in flight, which Ray
+hands to another, and it makes no difference which.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import ray
+from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+
+from cluster.devices import gpus, role_environment
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import run_encoder
 from r4t.catalog.index import open_index
 from r4t.config import Config
 from r4t.scoring import SetScorer
-from r4t.sets.records import build_shard, scoring_config
+from r4t.sets.parsed import ParseCount, count_parsed
+from r4t.sets.records import Written, build_shard, scoring_config
 from r4t.sets.store import write_shard
+from r4t.sets.tensors import tensor_table
 
 WEIGHTS = "model.safetensors"
+WAITING_BYTES = 64 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardTask:
-    """One shard to make: which queries, which policy, and where the shard goes."""
+    """One shard to make: which answers, of which policy, and where the shard goes."""
 
     path: str
     policy: str
     """A Hugging Face directory."""
     version: int
-    queries: list[int]
+    queries: tuple[int, ...]
     """Rows of the prepared dataset."""
+    texts: tuple[str, ...]
+    """The queries' own."""
+    first: int
+    """Number of the first answer to each query."""
+    samples: int
+    """Answers to each query."""
     lineage: str
     """JSON."""
 
-    def to_row(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardDone:
+    """A shard that stands now."""
+
+    path: str
+    policy: str
+    answers: int
+    parsed: ParseCount
+    seconds_sampling: float
+    """Of the engine's time, its start included where this was its first shard."""
+    seconds_scoring: float
 
 
 class ShardSampler:
     """One vLLM engine. It starts with the first shard's policy and swaps weights when a shard names another."""
 
-    def __init__(self, prepare_folder: Path, config: Config) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self.queries = load_dataset(prepare_folder).queries
         self.engine: Any = None
         self.policy = ""
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        started = time.perf_counter()
         self._load(Path(row["policy"]), int(row["version"]))
-        sets = self.config.sets
-        asked = [(int(q), self.queries[int(q)].text) for q in row["queries"]]
+        self.engine.forget_prompts()  # else rounding could depend on the shards that this engine made before
         answers = self.engine.generate(
-            asked,
-            samples=sets.samples_per_query,
-            temperature=sets.temperature,
+            [(int(query), text) for query, text in zip(row["queries"], row.pop("texts"), strict=True)],
+            samples=int(row["samples"]),
+            first_sample=int(row["first"]),
+            temperature=self.config.sets.temperature,
             seed=self.config.seed,
             logprobs=False,
         )
-        return {
-            "path": row["path"],
-            "lineage": row["lineage"],
-            "query": [answer.query for answer in answers],
-            "sample": [answer.sample for answer in answers],
-            "version": [answer.policy_version for answer in answers],
+        return row | {
             "text": [answer.text for answer in answers],
+            "finished": [answer.finished for answer in answers],
+            "seconds_sampling": time.perf_counter() - started,
         }
 
     def _load(self, policy: Path, version: int) -> None:
@@ -83,20 +109,91 @@ class ShardScorer:
     def __init__(self, prepare_folder: Path, config: Config) -> None:
         self.config = config
         self.dataset = load_dataset(prepare_folder, config.objective.columns)
-        self.encoder = run_encoder(config, prepare_folder)
         index = open_index(prepare_folder, self.dataset.item_vectors, config.index)
-        self.scorer = SetScorer(self.dataset, self.encoder, scoring_config(config), index)
+        self.scorer = SetScorer(self.dataset, run_encoder(config, prepare_folder), scoring_config(config), index)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        queries = [int(q) for q in row["query"]]
-        scored = self.scorer.score(queries, list(row["text"]))
-        shard = build_shard(queries, row["sample"], row["version"], scored, self.dataset, self.encoder, self.config)
-        write_shard(
-            Path(row["path"]),
-            shard,
-            k=self.config.fanout.k,
-            rows=self.config.retriever.rows,
-            lineage=json.loads(row["lineage"]),
+        started = time.perf_counter()
+        first, samples, queries = int(row["first"]), int(row["samples"]), np.asarray(row["queries"], dtype=np.int64)
+        texts = list(row["text"])
+        written = Written(
+            query=np.repeat(queries, samples),
+            sample=np.tile(np.arange(first, first + samples), len(queries)),
+            text=texts,
+            finished=row["finished"],
+            policy_version=int(row["version"]),
         )
-        valid = [record.reward for record in shard.records if record.valid]
-        return {"path": row["path"], "answers": len(queries), "valid": len(valid), "reward": float(sum(valid))}
+        shard = build_shard(written, self.scorer, self.config)
+        vectors = self.dataset.query_vectors, self.dataset.item_vectors
+        tensors = tensor_table(shard, *vectors) if self.config.sets.write_tensors else None
+        write_shard(Path(row["path"]), shard, lineage=json.loads(row["lineage"]), tensors=tensors)
+        parsed = count_parsed(len(queries), shard.status, texts)
+        return {
+            "path": row["path"],
+            "policy": row["policy"],
+            "answers": len(texts),
+            "queries": parsed.queries,
+            "statuses": list(parsed.statuses),
+            "examples": list(parsed.examples),
+            "seconds_sampling": row["seconds_sampling"],
+            "seconds_scoring": time.perf_counter() - started,
+        }
+
+
+def stream_shards(
+    tasks: Sequence[ShardTask],
+    config: Config,
+    prepare_folder: Path,
+    sampler: type = ShardSampler,
+    sampler_args: tuple[Any, ...] | None = None,
+) -> Iterator[ShardDone]:
+    """Makes the shards, in any order, and yields each when it stands.
+
+    From one engine up to `rollout.workers` work at a time, as many as find a place. `sampler` stands in for the engine
+    where completions come from elsewhere; it is called with a task's row and adds what `ShardSampler` adds.
+    """
+    _settle_ray_data(config)
+    done = (
+        ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
+        .map(
+            cast(Any, sampler),  # Ray's annotation of `map` leaves out callable classes
+            fn_constructor_args=sampler_args or (config,),
+            compute=_pool(config.rollout.workers, len(tasks)),
+            num_cpus=config.rollout.cpus,
+            num_gpus=gpus("rollout", config),
+            runtime_env={"env_vars": role_environment("rollout", config)},
+        )
+        .map(
+            cast(Any, ShardScorer),
+            fn_constructor_args=(prepare_folder, config),
+            compute=_pool(config.scorer.workers, len(tasks)),
+            num_cpus=config.scorer.cpus,
+            runtime_env={"env_vars": role_environment("scorer", config)},
+        )
+    )
+    for row in done.iter_rows():
+        yield ShardDone(
+            path=row["path"],
+            policy=row["policy"],
+            answers=row["answers"],
+            parsed=ParseCount(queries=row["queries"], statuses=tuple(row["statuses"]), examples=tuple(row["examples"])),
+            seconds_sampling=row["seconds_sampling"],
+            seconds_scoring=row["seconds_scoring"],
+        )
+
+
+def _pool(workers: int, tasks: int) -> ActorPoolStrategy:
+    """At once as many actors as there is work for; where fewer find a place, or nodes go, the rest do it."""
+    most = min(workers, tasks)
+    return ActorPoolStrategy(min_size=1, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=2)
+
+
+def _settle_ray_data(config: Config) -> None:
+    """Engines wait for scorers; Ray Data's own bars and plans stay out of the way of the run's one line per step."""
+    context = DataContext.get_current()
+    waiting = WAITING_BYTES * config.rollout.workers
+    context.execution_options.resource_limits = ExecutionResources.for_limits(object_store_memory=waiting)
+    context.raise_original_map_exception = True  # a full disk stays the one message that it is
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised, too

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import ray
-from ray.data import ActorPoolStrategy, DataContext
 
-from cluster.devices import gpus, role_environment
-from cluster.synthesis import WEIGHTS, ShardSampler, ShardScorer, ShardTask
+from cluster.synthesis import WEIGHTS, ShardTask, stream_shards
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.config import Config
 from r4t.lineage import MANIFEST, clear_partial, file_hash, is_finished, read_manifest, write_manifest
+from r4t.sets.parsed import ParseCount
 from r4t.sets.reader import shard_paths
-from r4t.sets.store import read_shard, shard_name, shard_problem, subqueries_name
+from r4t.sets.slices import Slice, slices
+from r4t.sets.store import read_columns, shard_files, shard_name, shard_problem
 from r4t.sets.targets import check_rows
-from r4t.types import Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +58,13 @@ def pending_shards(config: Config, run: Run, dataset: Dataset, one: Synthesis) -
     lineage = _lineage(config, run, one)
     folm = read_manifest(run.folder / "folm") or {}
     version = int(folm.get("metrics", {}).get("step", 1)) if one.policy.name == "policy" else 0
+    parts = slices(dataset.split("train"), config.sets)
+    paths = [one.folder / shard_name(number) for number in range(len(parts))]
+    for stray in set(shard_paths(one.folder)) - set(paths):
+        stray.unlink()  # of another plan: its rows would stand twice
     tasks, reused = [], 0
-    for number, queries in enumerate(slices(dataset.split("train"), config.sets.shard_queries)):
-        path = one.folder / shard_name(number)
-        own = lineage | {"queries": [int(queries[0]), int(queries[-1])], "n_queries": len(queries)}
+    for path, part in zip(paths, parts, strict=True):
+        own = lineage | _place(part)
         if shard_problem(path, own) is None:
             reused += 1
             continue
@@ -73,7 +73,10 @@ def pending_shards(config: Config, run: Run, dataset: Dataset, one: Synthesis) -
                 path=str(path),
                 policy=str(one.policy),
                 version=version,
-                queries=queries.tolist(),
+                queries=part.queries,
+                texts=tuple(dataset.queries[row].text for row in part.queries),
+                first=part.first,
+                samples=part.samples,
                 lineage=json.dumps(own, sort_keys=True),
             )
         )
@@ -83,83 +86,68 @@ def pending_shards(config: Config, run: Run, dataset: Dataset, one: Synthesis) -
 
 
 def make_shards(config: Config, run: Run, tasks: list[ShardTask]) -> None:
-    """The Ray Data job: tasks -> answers of the policy (vLLM) -> scored, composed and written shards."""
-    _quiet()
-    prepare, queries = run.folder / "prepare", sum(len(task.queries) for task in tasks)
-    answers = (
-        ray.data.from_items([task.to_row() for task in tasks], override_num_blocks=len(tasks))
-        .map(
-            cast(Any, ShardSampler),  # Ray's annotation of `map` leaves out callable classes
-            fn_constructor_args=(prepare, config),
-            compute=ActorPoolStrategy(size=min(config.rollout.workers, len(tasks)), max_tasks_in_flight_per_actor=2),
-            num_cpus=config.rollout.cpus,
-            num_gpus=gpus("rollout", config),
-            runtime_env={"env_vars": role_environment("rollout", config)},
-        )
-        .map(
-            cast(Any, ShardScorer),
-            fn_constructor_args=(prepare, config),
-            compute=ActorPoolStrategy(size=min(config.scorer.workers, len(tasks))),
-            num_cpus=config.scorer.cpus,
-            runtime_env={"env_vars": role_environment("scorer", config)},
-        )
-    )
-    with run.progress("sets (queries)", queries) as bar:
-        for done in answers.iter_rows():
-            bar.advance(int(done["answers"]) // config.sets.samples_per_query)
+    """Runs the Ray Data job. Raises UserError when a policy writes hardly an answer that can be read."""
+    read: dict[str, ParseCount] = {}
+    with run.progress("sets (answers)", sum(len(task.queries) * task.samples for task in tasks)) as bar:
+        for done in stream_shards(tasks, config, run.folder / "prepare"):
+            read[done.policy] = read.get(done.policy, ParseCount()) + done.parsed
+            read[done.policy].check(config.sets.min_parsed, config.sets.check_after, f"the policy {done.policy}")
+            bar.advance(done.answers)
 
 
-def slices(rows: Ints, size: int) -> list[Ints]:
-    """Consecutive slices of `size` queries: shard i always holds the same ones."""
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+def _place(part: Slice) -> dict[str, Any]:
+    """The answers of one shard, in its lineage."""
+    return {
+        "queries": [part.queries[0], part.queries[-1]],
+        "n_queries": len(part.queries),
+        "samples": [part.first, part.first + part.samples - 1],
+    }
 
 
 def _lineage(config: Config, run: Run, one: Synthesis) -> dict[str, Any]:
     """All that decides a shard's content."""
     return {
-        "schema": 1,
+        "schema": 2,
         "policy": one.policy.name,
         "policy_sha256": file_hash(one.policy / WEIGHTS),
         "prepare_sha256": file_hash(run.folder / "prepare" / MANIFEST),
         "task": config.task,
         "seed": config.seed,
         "rows": config.retriever.rows,
-        "samples_per_query": config.sets.samples_per_query,
         "temperature": config.sets.temperature,
         "max_tokens": config.rl.max_tokens,
+        "tensors": config.sets.write_tensors,
         "fanout": config.fanout.model_dump(mode="json"),
         "objective": config.objective.model_dump(mode="json"),
     }
 
 
 def _finish(config: Config, run: Run, one: Synthesis, seconds: float) -> None:
+    """Closes the stage over its shards, which are read one at a time."""
+    clear_partial(one.folder)  # of scorers that died while others went on
+    answers = valid = 0
+    reward = 0.0
+    queries: set[int] = set()
     paths = shard_paths(one.folder)
-    shards = [read_shard(path) for path in paths]
-    valid = np.concatenate([shard.valid for shard in shards])
-    reward = np.concatenate([shard.reward for shard in shards])
+    for path in paths:
+        columns = read_columns(path, ("query", "valid", "reward"))
+        answers += len(columns["valid"])
+        valid += int(columns["valid"].sum())
+        reward += float(columns["reward"][columns["valid"]].sum(dtype=np.float64))
+        queries.update(np.unique(columns["query"]).tolist())
     metrics = {
-        "answers": len(valid),
-        "valid": float(valid.mean()),
-        "reward": float(reward[valid].mean()) if valid.any() else None,
-        "queries": len(np.unique(np.concatenate([shard.query for shard in shards]))),
+        "answers": answers,
+        "valid": valid / answers,
+        "reward": reward / valid if valid else None,
+        "queries": len(queries),
         "seconds": seconds,
     }
-    names = [path.name for path in paths]
     write_manifest(
         one.folder,
         stage=one.name,
         config=config.model_dump(mode="json"),
         inputs={"prepare": run.folder / "prepare", "folm": run.folder / "folm"},
-        files=names + [subqueries_name(name) for name in names],
+        files=[file.name for path in paths for file in shard_files(path)],
         metrics=metrics,
     )
-    values = {name: value for name, value in metrics.items() if value is not None}
-    run.log(one.name, 0, values)
-
-
-def _quiet() -> None:
-    """Ray Data's own bars and plans stay out of the way of the run's one line per step."""
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    run.log(one.name, 0, {name: value for name, value in metrics.items() if value is not None})

@@ -17,6 +17,8 @@ OPEN, CLOSE = "<queries>", "</queries>"
 QUERY_OPEN, QUERY_CLOSE = "<broad_query>", "</broad_query>"
 
 INVALID = Fanout(subqueries=(), valid=False)
+ANSWERS = ("ok", "no_block", "not_json", "not_strings", "empty")
+"""What an answer can be: a list to search with, or no closed block, no JSON in it, no list of strings, none written."""
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 _INSTRUCTIONS = {
@@ -54,25 +56,46 @@ def parse(text: str, k: int) -> Fanout:
     """Reads the *last* `<queries>` block of an answer.
 
     Strips strings and drops empty ones; keeps the first k; pads fewer than k by cycling those written (which costs
-    diversity, so that one perfect query is no shortcut). Exact duplicates stay. Anything else is invalid: no closed
-    block, no JSON list, an element that is not a string, or no query left.
+    diversity, so that one perfect query is no shortcut). Exact duplicates stay. Anything else is invalid (`ANSWERS`).
     """
+    status, values, start, body = _block(text)
+    if status != "ok":
+        return INVALID
+    ranges = [(start + match.start(), start + match.end()) for match in _STRING.finditer(body)]
+    written = [(value.strip(), span) for value, span in zip(values, ranges, strict=True) if value.strip()]
+    kept = written[:k]
+    subqueries = tuple(kept[i % len(kept)][0] for i in range(k))
+    return Fanout(subqueries=subqueries, valid=True, n_written=len(written), spans=tuple(span for _, span in kept))
+
+
+def read_list(text: str, k: int) -> tuple[str, list[str]]:
+    """One of `ANSWERS`, and the k sub-queries that `parse` finds (none when the answer is invalid).
+
+    Leaves out where they stand in the text, which only training asks for.
+    """
+    status, values, _, _ = _block(text)
+    if status != "ok":
+        return status, []
+    kept = [stripped for value in values if (stripped := value.strip())][:k]
+    return status, kept if len(kept) == k else [kept[i % len(kept)] for i in range(k)]
+
+
+def _block(text: str) -> tuple[str, list[str], int, str]:
+    """What the answer is, the strings of its list, and the list's text with its place."""
     start = text.rfind(OPEN)
     end = text.find(CLOSE, start)
     if start < 0 or end < 0:
-        return INVALID
+        return "no_block", [], 0, ""
     start += len(OPEN)
     body = text[start:end]
     try:
         values = json.loads(body)
     except (json.JSONDecodeError, RecursionError):
-        return INVALID
+        return "not_json", [], start, body
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        return INVALID
-    ranges = [(start + match.start(), start + match.end()) for match in _STRING.finditer(body)]
-    written = [(value.strip(), span) for value, span in zip(values, ranges, strict=True) if value.strip()]
-    if not written:
-        return INVALID
-    kept = written[:k]
-    subqueries = tuple(kept[i % len(kept)][0] for i in range(k))
-    return Fanout(subqueries=subqueries, valid=True, n_written=len(written), spans=tuple(span for _, span in kept))
+        return "not_strings", [], start, body
+    if "\\u" in body:  # an escape may leave half a character, which no text file and no encoder takes
+        values = [value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for value in values]
+    if not any(map(str.strip, values)):
+        return "empty", [], start, body
+    return "ok", values, start, body

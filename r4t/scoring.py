@@ -47,7 +47,7 @@ class SetScorer:
         if valid.any():
             rows = np.asarray(query_rows)[valid]
             directions, found, cosine = self.search([f.subqueries for f in fanouts if f.valid])
-            scores = self._terms(rows, directions, found, cosine)
+            scores = self.score_found(rows, directions, found, cosine)
             items[valid] = found
             rewards[valid] = scores.reward
             credit[valid] = scores.row_credit
@@ -84,9 +84,13 @@ class SetScorer:
         batch, k, d = directions.shape
         cosine, items = self.index.search(np.ascontiguousarray(directions.reshape(-1, d)), self.config.fanout.n)
         found = items.reshape(batch, k, -1)
-        return self._terms(np.asarray(query_rows), directions, found, cosine.reshape(batch, k, -1)[:, :, 0])
+        return self.score_found(np.asarray(query_rows), directions, found, cosine.reshape(batch, k, -1)[:, :, 0])
 
-    def _terms(self, query_rows: Ints, directions: Floats, items: Ints, top_cosine: Floats) -> Scores:
+    def score_found(self, query_rows: Ints, directions: Floats, items: Ints, top_cosine: Floats) -> Scores:
+        """Scores of B sets whose directions [B, k, d] found `items` [B, k, n], the nearest at `top_cosine` [B, k].
+
+        `query_rows` [B] are rows of the dataset's queries.
+        """
         references = None
         if self.config.task == "wscr":
             references = [self.dataset.queries[row].references for row in query_rows]

@@ -12,9 +12,13 @@ from r4t.config.section import Section
 class Sets(Section):
     """Synthesis of training sets (paper section 2.4)."""
 
-    samples_per_query: int = Field(2, ge=1)
-    temperature: float = 0.9
-    shard_queries: int = Field(256, ge=1)  # queries per shard
+    samples_per_query: int = Field(2, ge=1)  # the paper's 128 suits a policy that is worth as many answers
+    temperature: float = 0.9  # the paper's
+    shard_queries: int = Field(256, ge=1)  # queries per shard, at most
+    shard_answers: int = Field(8192, ge=1)  # answers per shard, at most; a query with more is split over shards
+    write_tensors: bool = False  # keep the targets themselves too: 4 L d bytes for every set
+    min_parsed: float = Field(0.01, ge=0, le=1)  # stop where a smaller share of the answers can be read ...
+    check_after: int = Field(64, ge=1)  # ... of at least this many queries
     min_reward: float | None = None  # filters are off by default
     top_fraction: float | None = Field(None, gt=0, le=1)
     near_duplicate: float | None = Field(None, gt=0, le=1)  # Jaccard similarity from which a query's set is one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from r4t.errors import UserError
 from r4t.types import Ints
@@ -17,20 +18,31 @@ def check_rows(rows: int, k: int) -> None:
         )
 
 
-def compose_slots(written: int, depth: int, rows: int, rng: np.random.Generator) -> Ints:
-    """Which result of which sub-query stands in each row: [rows, 2] pairs (sub-query, rank), rank 0 the nearest.
+def compose_rows(found: Ints, order: Ints, rows: int) -> Ints:
+    """[B, L] rows of B sets from what their k sub-queries found, `found` [B, k, n], the nearest first.
 
-    First the nearest result of every sub-query, then fillers: the next results (rank 1, then 2, ...) of sub-queries
-    drawn without replacement. With `depth` 1 there is no next result and the sub-query itself is repeated, which is
-    the rule where rows are the sub-queries' own vectors. More sub-queries than rows: a random choice of them.
+    First the nearest result of every sub-query, then the next one of the first L - k in `order` [B, k]. At depth n = 1
+    there is no next result and the sub-query's own is repeated, which is the rule where rows are the sub-queries' own
+    vectors.
     """
-    if written < 1 or depth < 1:
-        raise ValueError(f"a set needs at least one sub-query and one result each, got {written} and {depth}")
-    if written >= rows:
-        subqueries = np.sort(rng.permutation(written)[:rows])
-        return np.stack([subqueries, np.zeros(rows, np.int64)], axis=1)
-    rounds = -(-rows // written)
-    fillers = [(rng.permutation(written), turn % depth) for turn in range(1, rounds)]
-    chosen = np.concatenate([np.arange(written), *(order for order, _ in fillers)])[:rows]
-    ranks = np.concatenate([np.zeros(written, np.int64), *(np.full(written, rank) for _, rank in fillers)])[:rows]
-    return np.stack([chosen, ranks], axis=1).astype(np.int64)
+    _, k, depth = found.shape
+    fillers = np.take_along_axis(found[:, :, min(1, depth - 1)], order[:, : rows - k], axis=1)
+    return np.concatenate([found[:, :, 0], fillers], axis=1)
+
+
+def filler_order(seed: int, query: Ints, sample: Ints, k: int) -> Ints:
+    """[B, k] random orders of k sub-queries. Each depends on the seed, its query and its sample alone.
+
+    A hash of the three in place of a generator for each answer, which would cost more than all else here.
+    """
+    key = _mixed(np.full(len(query), seed, dtype=np.uint64))
+    key = _mixed(_mixed(key ^ query.astype(np.uint64)) ^ sample.astype(np.uint64))
+    return np.argsort(_mixed(key[:, None] ^ np.arange(k, dtype=np.uint64)), axis=1, kind="stable")
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One step of SplitMix64 (Steele et al., 2014): a bijection of 64 bits that leaves no pattern."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

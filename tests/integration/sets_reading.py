@@ -13,7 +13,7 @@ from r4t.catalog.encoders import unit_rows
 from r4t.catalog.source import Catalog, Item
 from r4t.config import Config
 from r4t.lineage import write_manifest
-from r4t.sets import SetRecord, Shard, write_shard
+from r4t.sets import ShardColumns, write_shard
 from r4t.types import Query
 
 QUERIES, LENGTH = 40, 12
@@ -37,7 +37,16 @@ sys.stdin.read()
 """
 
 
-def write_run(folder: Path, config: Config, *, sets: int, items: int, dim: int, shards: int = 2) -> None:
+def write_run(
+    folder: Path,
+    config: Config,
+    *,
+    sets: int,
+    items: int,
+    dim: int,
+    shards: int = 2,
+    lineage: dict[str, str] | None = None,
+) -> None:
     """Folders `prepare` and `sets` of a run: `sets` random sets in each of `shards` shards."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
@@ -54,23 +63,22 @@ def write_run(folder: Path, config: Config, *, sets: int, items: int, dim: int, 
     for number in range(shards):
         texts = items if config.task == "wscr" else 0
         vectors = unit_rows(rng.standard_normal((texts, dim), dtype=np.float32), what="random") if texts else None
-        records = [
-            SetRecord(
-                query=int(i % QUERIES),
-                query_id=f"q{i % QUERIES}",
-                sample=int(i),
-                rows=tuple(rng.integers(0, items, LENGTH).tolist()),
-                subqueries=(),
-                reward=float(rng.random()),
-                terms={},
-                valid=True,
-                policy_version=1,
-            )
-            for i in range(sets)
-        ]
-        shard = Shard(records=tuple(records), texts=tuple(f"text {i}" for i in range(texts)), vectors=vectors)
-        path = folder / "sets" / f"shard-{number:05d}.parquet"
-        write_shard(path, shard, k=LENGTH, rows=LENGTH, lineage={})
+        answers = np.arange(sets)
+        shard = ShardColumns(
+            query=answers % QUERIES,
+            sample=answers,
+            rows=rng.integers(0, items, (sets, LENGTH)),
+            subqueries=np.zeros((sets, 1), np.int64),
+            reward=rng.random(sets, dtype=np.float32),
+            valid=np.ones(sets, bool),
+            terms={},
+            texts=tuple(f"text {i}" for i in range(texts)),
+            vectors=vectors,
+            status=np.zeros(sets, np.int8),
+            policy_version=np.ones(sets, np.int64),
+            query_id=tuple(f"q{i % QUERIES}" for i in range(sets)),
+        )
+        write_shard(folder / "sets" / f"shard-{number:05d}.parquet", shard, lineage=lineage or {})
 
 
 def start_reader(run: Path) -> subprocess.Popen[str]:

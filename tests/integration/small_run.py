@@ -4,15 +4,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from transformers import AutoModelForCausalLM
 
 from jobs.run import Run
 from r4t.catalog.dataset import FILES, save_dataset
 from r4t.catalog.encoders import encoder_record, load_encoder
 from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, parse_config
+from r4t.fanout import format_answer
 from r4t.lineage import write_manifest
-from r4t.policy import create_policy, train_tokenizer
-from r4t.sets import SetRecord, Shard, compose_slots, write_shard
+from r4t.policy import create_policy, load_tokenizer, train_tokenizer
+from r4t.sets import ShardColumns, compose_rows, filler_order, write_shard
 from r4t.types import Query
 
 NAMES = [f"{a} {b}" for a in ("apple", "carrot", "lemon", "walnut", "ginger") for b in ("soup", "cake", "salad", "pie")]
@@ -53,8 +56,11 @@ def settings(**retriever: Any) -> Config:
     )
 
 
-def make_run(folder: Path, config: Config) -> Run:
-    """Prepare and folm stages; queries past the first 16 are test queries."""
+def make_run(folder: Path, config: Config, taught: bool = False) -> Run:
+    """Prepare and folm stages; queries past the first 16 are test queries.
+
+    The policies write noise, or, when `taught`, lists of dishes.
+    """
     run = Run(folder, config)
     encoder = load_encoder("wordllama", 64)
     queries = [
@@ -70,37 +76,51 @@ def make_run(folder: Path, config: Config) -> Run:
     tokenizer = train_tokenizer([*NAMES, *QUERIES], config.policy.vocab_size)
     for seed, name in enumerate(("warm_start", "policy")):
         create_policy(folm / name, tokenizer, config.policy, seed)
+        if taught:
+            teach(folm / name, config)
     write_manifest(folm, stage="folm", config={}, inputs={"prepare": prepare}, files=[], metrics={"step": 12})
     return run
+
+
+def teach(folder: Path, config: Config, steps: int = 150) -> None:
+    """Trains the policy in `folder` to answer any query with `fanout.k` random dishes."""
+    tokenizer, rng = load_tokenizer(folder), np.random.default_rng(0)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(steps):
+        lines = [
+            f"<broad_query>{query}</broad_query>{format_answer(rng.choice(NAMES, config.fanout.k).tolist())}<end>"
+            for query in rng.choice(QUERIES, 16)
+        ]
+        ids = tokenizer(lines, return_tensors="pt", padding=True)["input_ids"]
+        loss = model(ids, labels=ids.where(ids != tokenizer.pad_token_id, -100)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
 
 
 def make_sets(run: Run, folder: Path) -> None:
     """A finished sets folder: random items for every training query."""
     folder.mkdir(parents=True, exist_ok=True)
     config = run.config
-    records = []
-    for query in range(TRAIN):
-        for sample in range(4):
-            rng = np.random.default_rng([query, sample])
-            items = rng.permutation(len(NAMES))[: config.fanout.k]
-            slots = compose_slots(config.fanout.k, 1, config.retriever.rows, rng)
-            record = SetRecord(
-                query=query,
-                query_id=f"q{query}",
-                sample=sample,
-                rows=tuple(int(items[i]) for i, _ in slots),
-                subqueries=(),
-                reward=0.5,
-                terms={},
-                valid=True,
-                policy_version=1,
-            )
-            records.append(record)
-    write_shard(
-        folder / "shard-00000.parquet",
-        Shard(records=tuple(records), texts=()),
-        k=config.fanout.k,
-        rows=config.retriever.rows,
-        lineage={},
+    queries, samples = np.repeat(np.arange(TRAIN), 4), np.tile(np.arange(4), TRAIN)
+    rng = np.random.default_rng(0)
+    found = rng.permuted(np.tile(np.arange(len(NAMES)), (len(queries), 1)), axis=1)[:, : config.fanout.k]
+    order = filler_order(0, queries, samples, config.fanout.k)
+    shard = ShardColumns(
+        query=queries,
+        sample=samples,
+        rows=compose_rows(found[:, :, None], order, config.retriever.rows),
+        subqueries=np.zeros_like(found),
+        reward=np.full(len(queries), 0.5, np.float32),
+        valid=np.ones(len(queries), bool),
+        terms={},
+        texts=("anything",),
+        vectors=None,
+        status=np.zeros(len(queries), np.int8),
+        policy_version=np.ones(len(queries), np.int64),
+        query_id=tuple(f"q{query}" for query in queries),
     )
+    write_shard(folder / "shard-00000.parquet", shard, lineage={})
     write_manifest(folder, stage="sets", config={}, inputs={}, files=["shard-00000.parquet"], metrics={})

@@ -33,6 +33,10 @@ def test_rollouts_are_exact_versioned_and_follow_new_weights(model_dir: Path, tm
     assert {c.policy_version for c in first} == {0}
     assert [c.token_ids for c in generate()] == [c.token_ids for c in first], "the same seed gives the same answers"
     assert [c.token_ids for c in generate(8)] != [c.token_ids for c in first]
+    sampling = {"samples": 2, "temperature": 1.0, "seed": 7}
+    parts = [ray.get(worker.generate.remote(QUERIES, **sampling, first_sample=n), timeout=300) for n in (0, 2)]
+    apart = {(c.query, c.sample): c.token_ids for part in parts for c in part}
+    assert apart == {(c.query, c.sample): c.token_ids for c in first}, "however a query's samples are shared out"
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32)
     assert mismatch(model, first) < 1e-4, "the engine's log-probabilities are the model's"
     long = [(100 + i, " ".join(["green salad apple pie"] * 8 + [f"{i:03d}"])) for i in range(128)]

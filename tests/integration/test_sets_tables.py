@@ -1,7 +1,6 @@
 """One copy of the tables per machine, made once by whoever comes first."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from sets_reading import mapped, start_reader, write_run
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config, parse_config
 from r4t.errors import UserError
-from r4t.sets import SetRecord, Shard, load_targets, write_shard
+from r4t.sets import load_targets
 from r4t.sets.tables import open_tables
 
 TASKS = {"oar": {}, "wscr": {"task": "wscr", "objective": {"kind": "coverage"}}}
@@ -65,12 +64,7 @@ def test_tables_are_made_once_and_anew_when_anything_changed(tmp_path: Path, con
 
 def test_sets_made_over_another_prepare_folder_are_refused(tmp_path: Path):
     config, run = parse_config({}), tmp_path / "run"
-    write_run(run, config, sets=30, items=30, dim=8)
-    shutil.rmtree(run / "sets")
-    record = SetRecord(query=0, query_id="q0", sample=0, rows=(0,) * 12, subqueries=(), reward=0.0, terms={},
-                       valid=True, policy_version=0)  # fmt: skip
-    path = run / "sets" / "shard-00000.parquet"
-    write_shard(path, Shard(records=(record,), texts=()), k=1, rows=12, lineage={"prepare_sha256": "of another"})
+    write_run(run, config, sets=30, items=30, dim=8, lineage={"prepare_sha256": "of another"})
     with pytest.raises(UserError, match=r"another catalogue or encoder.*r4t sets reground"):
         open_tables(run / "sets", run / "prepare", config)
 

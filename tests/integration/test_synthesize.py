@@ -1,5 +1,6 @@
 """The synthesis stage: a real Ray Data job over a real vLLM engine, killed and resumed."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from small_run import TRAIN, make_run, settings
 
 from cluster.session import session
 from jobs import synthesize
+from r4t.errors import UserError
 from r4t.lineage import read_manifest, verify
 from r4t.sets.reader import shard_paths
 from r4t.sets.store import read_lineage, read_shard
@@ -92,3 +94,39 @@ def check_shards(folder: Path, *, policy: str, version: int) -> None:
     assert manifest["config"]["sets"]["temperature"] == 0.9
     with pq.ParquetFile(paths[0]) as file:
         assert set(file.read(["policy_version"])["policy_version"].to_pylist()) == {version}
+
+
+def test_a_policy_that_writes_nothing_readable_is_stopped(tmp_path: Path):
+    config = settings()
+    config = config.model_copy(update={"sets": config.sets.model_copy(update={"check_after": 4})})
+    run = make_run(tmp_path / "run", config)
+    with (
+        pytest.raises(UserError, match=r"(?s)of \d+ answers .*policy to [6-9] queries could be read.*sets\.min_parsed"),
+        session(config),
+    ):
+        synthesize.main(config, run)
+    assert not (run.folder / "sets" / "manifest.json").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_stops_cleanly_and_the_run_goes_on_with_more_room(tmp_path: Path):
+    config = settings()
+    config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"zero_shot_diffusion": False})})
+    run = make_run(tmp_path / "run", config)
+    sets = run.stage_folder("sets")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(sets)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this system mounts no file system for tests")
+    try:
+        with pytest.raises(UserError, match="the disk is full"), session(config):
+            synthesize.main(config, run)
+        before = stamps(sets)
+        assert 0 < len(before) < 6
+        assert not list(sets.rglob(".partial-*"))
+        subprocess.run(["mount", "-o", "remount,size=8m", str(sets)], check=True)
+        with session(config):
+            synthesize.main(config, run)
+        assert {name: stamps(sets)[name] for name in before} == before
+        check_shards(sets, policy="policy", version=12)
+    finally:
+        subprocess.run(["umount", str(sets)], check=True)

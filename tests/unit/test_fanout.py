@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r4t.config import Config
-from r4t.fanout import build_prompt, format_answer, parse
+from r4t.fanout import ANSWERS, build_prompt, format_answer, parse, read_list
 
 TEXTS = st.lists(st.text(min_size=1).filter(lambda s: s.strip()), min_size=1, max_size=15)
 
@@ -78,3 +78,34 @@ def test_c14_prompts_of_the_two_tasks_differ_and_ask_for_json() -> None:
         assert "recipe dataset" in prompt
     compact = build_prompt("cosy winter dinner", style="compact", task="oar", domain="recipe", k=10)
     assert compact == "<broad_query>cosy winter dinner</broad_query>"
+
+
+PIECES = st.sampled_from(["<queries>", "</queries>", '["a"', ', "b c"', ', " "', "]", "{}", "3", "\\u00e9", "x", "[]"])
+
+
+@given(st.lists(PIECES, max_size=8).map("".join) | TEXTS.map(format_answer), st.integers(1, 4))
+def test_reading_a_list_finds_what_parsing_finds(text: str, k: int) -> None:
+    status, subqueries = read_list(text, k)
+    fanout = parse(text, k)
+    assert (status == "ok") == fanout.valid
+    assert tuple(subqueries) == fanout.subqueries
+    assert status in ANSWERS
+
+
+def test_an_invalid_answer_says_what_it_lacks() -> None:
+    lacking = {
+        "no_block": 'a <queries>["a"]',
+        "not_json": "<queries>[a]</queries>",
+        "not_strings": '<queries>["a", 3]</queries>',
+        "empty": '<queries>["  "]</queries>',
+    }
+    assert {status: read_list(text, 2) for status, text in lacking.items()} == {s: (s, []) for s in lacking}
+    assert (*lacking, "ok") == (*ANSWERS[1:], ANSWERS[0])
+
+
+def test_half_a_character_is_replaced() -> None:
+    """JSON can escape one half of a pair of surrogates, which neither an encoder nor Parquet takes."""
+    (whole,) = parse('<queries>["a \\ud83c\\udf53"]</queries>', 1).subqueries
+    (half,) = parse('<queries>["a \\ud83c b"]</queries>', 1).subqueries
+    assert whole == "a \N{STRAWBERRY}"
+    assert half == "a \N{REPLACEMENT CHARACTER} b"

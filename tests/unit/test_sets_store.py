@@ -3,10 +3,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from sets_fixtures import DIM, ROWS, K, invalid, record, unit, write
+from sets_fixtures import DIM, ROWS, K, columns, invalid, record, small_dataset, unit, write
 
-from r4t.sets import read_shard, shard_problem
-from r4t.sets.store import read_lineage, subqueries_name
+from r4t.lineage import verify, write_manifest
+from r4t.sets import read_shard, shard_problem, write_shard
+from r4t.sets.answers import STATUSES
+from r4t.sets.store import read_columns, read_lineage, shard_files, subqueries_name
+from r4t.sets.tensors import tensor_table
 
 LINEAGE = {"policy": "abc"}
 
@@ -29,10 +32,24 @@ def test_c31_shard_keeps_every_answer_with_its_reward_and_terms(tmp_path: Path):
 
 def test_c31_schema(tmp_path: Path):
     schema = pq.read_schema(write(tmp_path, 0, [record(0, 0)]))
-    columns = {"query_id", "query", "sample", "valid", "rows", "subqueries", "reward", "policy_version"}
+    columns = {"query_id", "query", "sample", "valid", "status", "rows", "subqueries", "reward", "policy_version"}
     assert columns | {"term.diversity", "term.alignment"} == set(schema.names)
     assert schema.field("rows").type.list_size == ROWS
     assert schema.field("subqueries").type.list_size == K
+
+
+def test_plain_columns_are_readable_with_pyarrow_alone(tmp_path: Path):
+    """Arrow's own types, and every value and null as written."""
+    path = write(tmp_path, 0, [record(0, 0), invalid(0, 1)])
+    with pq.ParquetFile(path) as file:
+        first, second = file.read().to_pylist()
+    assert (first["query_id"], first["valid"], first["status"]) == ("q0", True, "ok")
+    assert first["rows"] == list(record(0, 0).rows)
+    assert (second["status"], second["term.alignment"], second["reward"]) == ("no_block", None, -1.0)
+    assert read_columns(path, ["sample", "valid"])["sample"].tolist() == [0, 1]
+    shard = read_shard(path)
+    assert [STATUSES[code] for code in shard.status] == ["ok", "no_block"]
+    assert (shard.query_id, shard.policy_version.tolist()) == (("q0", "q0"), [7, 7])
 
 
 def test_c32_sets_are_stored_by_ids(tmp_path: Path):
@@ -64,11 +81,18 @@ def test_c32_whole_shard_has_no_problem(tmp_path: Path):
     assert shard_problem(tmp_path / "shard-00001.parquet", LINEAGE) == "missing"
 
 
-@pytest.mark.parametrize("part", ["shard", "subqueries"])
+@pytest.mark.parametrize("part", ["shard", "subqueries", "tensors"])
 @pytest.mark.parametrize("damage", ["truncate", "remove", "flip"])
 def test_c32_damaged_shards_are_found(tmp_path: Path, part: str, damage: str):
-    path = write(tmp_path, 0, [record(q, 0) for q in range(5)])
-    target = path if part == "shard" else path.parent / subqueries_name(path.name)
+    dataset = small_dataset()
+    shard = columns([record(q, 0) for q in range(5)])
+    path = tmp_path / "shard-00000.parquet"
+    tensors = tensor_table(shard, dataset.query_vectors, dataset.item_vectors)
+    write_shard(path, shard, lineage=LINEAGE, tensors=tensors)
+    assert shard_problem(path, LINEAGE) is None
+    write_manifest(tmp_path, stage="sets", config={}, inputs={}, files=[f.name for f in shard_files(path)], metrics={})
+    assert verify(tmp_path) == []
+    target = path if part == "shard" else tmp_path / f"shard-00000.{part}.parquet"
     content = bytearray(target.read_bytes())
     if damage == "remove":
         target.unlink()
@@ -78,6 +102,8 @@ def test_c32_damaged_shards_are_found(tmp_path: Path, part: str, damage: str):
         content[30] ^= 0xFF
         target.write_bytes(content)
     assert shard_problem(path, LINEAGE) is not None
+    (problem,) = verify(tmp_path)
+    assert problem.startswith(str(target))
 
 
 def test_c32_shards_of_other_inputs_are_not_taken_for_these(tmp_path: Path):
