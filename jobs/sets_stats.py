@@ -54,7 +54,9 @@ def show(found: dict[str, Any]) -> str:
         f" {items['never_used']:,} never",
     ]
     if items["share_of_the_top_percent"] is not None:
-        lines.append(f"  popularity       the top 1 % of items have {items['share_of_the_top_percent']:.1%} of the places")
+        lines.append(
+            f"  popularity       the top 1 % of items have {items['share_of_the_top_percent']:.1%} of the places"
+        )
     for name, term in {"reward": found["reward"], **found["terms"]}.items():
         if term:
             edges = term["edges"]
