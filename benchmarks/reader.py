@@ -7,8 +7,8 @@ Writes a run of random sets with the ordinary shard writer, opens it as a traine
 [batch, L, d] with their query vectors: by one process on one thread, on two, and by two processes, whose batches stay
 with them, as each rank's do. The target is five times what the 53.9M-parameter trainer consumes in 5 ms at batch 512.
 Alternatives to the gather and the cost of each part of a draw say where the time goes; `copy` is what the memory gives:
-as many bytes, moved in one piece. Prints JSON; rates are medians over pieces of the time. `one_thread_of_cpu_time` counts
-processor seconds instead, which says something on a busy machine too.
+as many bytes, moved in one piece. Prints JSON; rates are medians over pieces of the time, or of processor
+seconds (`one_thread_of_cpu_time`), which say something on a busy machine too.
 """
 
 from __future__ import annotations

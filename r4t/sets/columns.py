@@ -56,22 +56,23 @@ def read_sets(
     for path in _all_shards(folder):
         shard = checked_shard(path, dataset, expected)
         with_vectors.add(shard.vectors is not None)
-        rows = np.where(shard.rows < 0, -1, shard.rows + start) if shard.vectors is not None else shard.rows
+        rows = shard.rows
         if shard.vectors is not None:
+            rows = np.where(rows < 0, -1, rows + start)
             keep_vectors(shard.vectors.astype(np.float16))  # exact: it was stored in half precision
             start += len(shard.vectors)
         narrow = (array.astype(np.int32) for array in (shard.query, shard.sample, rows))
         parts.append((*narrow, shard.reward.astype(np.float32), shard.valid))
     if len({part[2].shape[1] for part in parts}) > 1 or len(with_vectors) > 1:
         raise UserError(f"{folder} holds shards of different runs: delete it and run the stage 'sets' again")
-    query, sample, rows, reward, valid = (np.concatenate(column) for column in zip(*parts, strict=True))
-    _check_split(folder, query, dataset)
+    query, sample, rows, reward, valid = (list(column) for column in zip(*parts, strict=True))
+    _check_split(folder, np.concatenate(query), dataset)
     return SetColumns(
-        query=query,
-        sample=sample,
-        rows=rows,
-        reward=reward,
-        valid=valid,
+        query=np.concatenate(query),
+        sample=np.concatenate(sample),
+        rows=np.concatenate(rows),
+        reward=np.concatenate(reward),
+        valid=np.concatenate(valid),
         subqueries=start if with_vectors == {True} else None,
     )
 

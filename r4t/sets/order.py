@@ -52,7 +52,7 @@ def row_order(elements: Ints, width: int, seed: int, epochs: Ints) -> Ints:
 
 def _network(values: Words, base: int, keys: Words) -> Words:
     side = np.uint64(base)
-    left, right = np.divmod(values, side)
+    left, right = values // side, values % side
     for turn in range(ROUNDS if base >= _FEW else ROUNDS_OF_FEW):
         digit = ((_mixed(keys + right * _GOLDEN + np.uint64(turn)) >> np.uint64(32)) * side) >> np.uint64(32)
         moved = left + digit
