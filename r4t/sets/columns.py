@@ -65,14 +65,14 @@ def read_sets(
         parts.append((*narrow, shard.reward.astype(np.float32), shard.valid))
     if len({part[2].shape[1] for part in parts}) > 1 or len(with_vectors) > 1:
         raise UserError(f"{folder} holds shards of different runs: delete it and run the stage 'sets' again")
-    query, sample, rows, reward, valid = (list(column) for column in zip(*parts, strict=True))
-    _check_split(folder, np.concatenate(query), dataset)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    _check_split(folder, columns[0], dataset)
     return SetColumns(
-        query=np.concatenate(query),
-        sample=np.concatenate(sample),
-        rows=np.concatenate(rows),
-        reward=np.concatenate(reward),
-        valid=np.concatenate(valid),
+        query=columns[0],
+        sample=columns[1],
+        rows=columns[2],
+        reward=columns[3],
+        valid=columns[4],
         subqueries=start if with_vectors == {True} else None,
     )
 

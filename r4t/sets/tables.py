@@ -27,7 +27,7 @@ from r4t.cache import cache_folder
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
 from r4t.errors import UserError
-from r4t.lineage import MANIFEST, atomic_folder, file_hash, read_json, write_json
+from r4t.lineage import MANIFEST, atomic_folder, file_hash, read_json, read_manifest, write_json
 from r4t.sets.columns import Half, read_sets, shard_paths
 from r4t.sets.reader import TargetSets, lengths_of, usable
 
@@ -72,6 +72,7 @@ def open_tables(sets: Path, prepare: Path, config: Config) -> OpenTables:
 
 
 def _build(folder: Path, sets: Path, prepare: Path, config: Config) -> None:
+    _check_files(sets)
     dataset = load_dataset(prepare)
     lengths: list[NDArray[np.float32]] = []
     with (folder / "table").open("wb") as file:
@@ -115,6 +116,18 @@ def _open(folder: Path, prepare: Path, digest: str) -> OpenTables:
         removed=found["removed"],
     )
     return OpenTables(targets, found["training"], digest)
+
+
+def _check_files(sets: Path) -> None:
+    """Raises UserError where a file of a finished stage is not the one that its manifest records."""
+    manifest = read_manifest(sets) or {"files": {}}
+    for name, recorded in manifest["files"].items():
+        path = sets / name
+        if not path.is_file() or file_hash(path) != recorded["sha256"]:
+            raise UserError(
+                f"{path} is missing, cut or changed ({MANIFEST} records another file): delete it and {sets / MANIFEST},"
+                " then run `r4t run CONFIG --stage sets`, which makes this shard anew and keeps the others"
+            )
 
 
 def _digest(sets: Path, prepare: Path, config: Config) -> str:

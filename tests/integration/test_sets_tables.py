@@ -10,6 +10,7 @@ from sets_reading import mapped, start_reader, write_run
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config, parse_config
 from r4t.errors import UserError
+from r4t.lineage import write_manifest
 from r4t.sets import load_targets
 from r4t.sets.tables import open_tables
 
@@ -67,6 +68,23 @@ def test_sets_made_over_another_prepare_folder_are_refused(tmp_path: Path):
     write_run(run, config, sets=30, items=30, dim=8, lineage={"prepare_sha256": "of another"})
     with pytest.raises(UserError, match=r"another catalogue or encoder.*r4t sets reground"):
         open_tables(run / "sets", run / "prepare", config)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "lose"])
+def test_a_changed_file_of_a_finished_stage_is_named(tmp_path: Path, damage: str):
+    config, run = parse_config({}), tmp_path / "run"
+    write_run(run, config, sets=30, items=30, dim=8)
+    names = [path.name for path in (run / "sets").iterdir()]
+    write_manifest(run / "sets", stage="sets", config={}, inputs={}, files=names, metrics={})
+    path = run / "sets" / "shard-00001.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content[: len(content) // (2 if damage == "cut" else 1)])
+    if damage == "lose":
+        path.unlink()
+    with pytest.raises(UserError, match=r"shard-00001\.parquet is missing, cut or changed.*--stage sets"):
+        open_tables(run / "sets", run / "prepare", config)
+    assert tables_of(run) == []
 
 
 @pytest.mark.slow  # two processes that import PyTorch
