@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from cluster.checkpoint import load_state, save_state
 from cluster.devices import torch_device, torch_dtype
 from cluster.launch import start_deepspeed
-from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
 from r4t.diffusion.checkpoint import save_denoiser
 from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
@@ -26,7 +25,7 @@ from r4t.diffusion.training import (
 )
 from r4t.errors import UserError
 from r4t.lineage import read_json, write_json
-from r4t.sets.reader import load_targets
+from r4t.sets.tables import open_tables
 from r4t.sets.targets import check_rows
 
 WEIGHTS, AVERAGES, PROGRESS = "model.safetensors", "ema.safetensors", "progress.json"
@@ -49,12 +48,11 @@ class RetrieverLearner:
         torch.set_num_threads(settings.threads)
         self.rank, self.world, self.config, self.settings = rank, world, config, settings
         self.device = torch_device(config)
-        dataset = load_dataset(prepare_folder)
-        targets = load_targets(sets_folder, dataset, config)
-        self.training, self.held_out = targets.split(settings.validation_share, config.seed)
-        dim = dataset.item_vectors.shape[1]
+        tables = open_tables(sets_folder, prepare_folder, config)
+        self.training, self.held_out, self.removed = tables.training, tables.held_out, tables.targets.removed
+        dim = tables.targets.table.shape[1]
         given = settings.sigma_data
-        sigma_data = measured_sigma_data(targets) if given is None else check_sigma_data(given, dim)
+        sigma_data = measured_sigma_data(tables.targets) if given is None else check_sigma_data(given, dim)
         self.denoiser = SetDenoiser(DenoiserConfig.of(settings, dim, sigma_data)).to(self.device)
         self.ema = EMA(self.denoiser, settings.ema)
         optimizer = torch.optim.AdamW(self.denoiser.parameters(), lr=settings.lr, weight_decay=0.0)
@@ -64,13 +62,14 @@ class RetrieverLearner:
             config=_deepspeed_config(config, world),
         )
 
-    def describe(self) -> dict[str, float]:
+    def describe(self) -> dict[str, Any]:
         """What is being trained, on what."""
         return {
             "parameters": sum(p.numel() for p in self.denoiser.parameters()),
             "sigma_data": self.denoiser.config.sigma_data,
             "training_sets": len(self.training),
             "held_out_sets": len(self.held_out),
+            "removed_sets": dict(self.removed),
         }
 
     def train(self, start: int, stop: int) -> dict[str, float]:

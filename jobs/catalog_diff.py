@@ -27,7 +27,7 @@ def diff(old_prepare: Path, new_prepare: Path, sets: Path | None = None) -> dict
         raise UserError(f"the catalogues have vectors of {widths[0]} and {widths[1]} dimensions: encode both alike")
     targets = old.query_vectors
     if sets is not None:
-        chosen = load_targets(sets, old, load_config(sets.parent / "config.yaml"))
-        targets = chosen.table[np.unique(chosen.rows[chosen.rows >= 0])]
+        chosen = load_targets(sets, old, load_config(sets.parent / "config.yaml"), old_prepare)
+        targets = chosen.vectors(np.unique(chosen.rows))
     change = catalogue_change(old.item_vectors, new.item_vectors, targets)
     return asdict(change) | {"moved_share": change.moved_share}

@@ -22,6 +22,8 @@ class Sets(Section):
     check_after: int = Field(64, ge=1)  # ... of at least this many queries
     min_reward: float | None = None  # filters are off by default
     top_fraction: float | None = Field(None, gt=0, le=1)
+    near_duplicate: float | None = Field(None, gt=0, le=1)  # Jaccard similarity from which a query's set is one
+    item_cap: int | None = Field(None, ge=1)  # training sets that may hold the same item
 
 
 class Sampler(Section):

@@ -18,6 +18,7 @@ from r4t.errors import UserError
 from r4t.sets.reader import TargetSets
 
 SIGMA_DATA_TOLERANCE = 0.05
+BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,15 @@ class DenoisingLoss(nn.Module):
 
 def measured_sigma_data(targets: TargetSets) -> float:
     """Root mean square coordinate of the target rows. Raises UserError unless within 5 % of 1/sqrt(d)."""
-    counts = np.bincount(targets.rows.ravel(), minlength=len(targets.table))
-    power = np.square(targets.table.astype(np.float64)).mean(axis=1)
-    return check_sigma_data(math.sqrt(float(counts @ power) / counts.sum()), targets.table.shape[1])
+    counts = np.zeros(len(targets.table), dtype=np.int64)
+    for start in range(0, len(targets), BLOCK):  # in pieces, since the tables may be larger than memory
+        np.add.at(counts, targets.rows[start : start + BLOCK].ravel(), 1)
+    power = 0.0
+    for start in range(0, len(counts), BLOCK):
+        rows = np.arange(start, min(start + BLOCK, len(counts)))
+        squares = np.square(targets.vectors(rows).astype(np.float64)).mean(axis=1)
+        power += float(counts[rows] @ squares)
+    return check_sigma_data(math.sqrt(power / counts.sum()), targets.table.shape[1])
 
 
 def check_sigma_data(value: float, dim: int) -> float:

@@ -71,6 +71,7 @@ def test_stage_leaves_two_retrievers_with_manifests(finished: Run):
         assert manifest is not None
         metrics = manifest["metrics"]
         assert metrics["training_sets"] + metrics["held_out_sets"] == TRAIN * 4
+        assert metrics["removed_sets"] == {"unparsable": 0}
         assert 0 < metrics["held_out_loss"] < 2
         assert abs(metrics["sigma_data"] - 0.125) < 0.005
         assert not (folder / "checkpoints").exists()

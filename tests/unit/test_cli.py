@@ -20,7 +20,7 @@ from r4t.errors import UserError
 from r4t.policy import train_tokenizer
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
-COMMANDS = ("run", "retrieve", "evaluate", "report", "export", "control", "status", "verify", "doctor", "catalog")
+COMMANDS = ("run", "retrieve", "evaluate", "report", "export", "control", "status", "verify", "doctor", "catalog", "sets")
 
 
 def test_help_answers_in_under_a_second_and_lists_every_command() -> None:
@@ -70,6 +70,8 @@ def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
         (["report", "absent"], ["absent is no run directory"]),
         (["status", "absent"], ["absent is no run directory"]),
         (["verify", "absent"], ["no manifest.json in absent"]),
+        (["sets", "stats", "absent"], ["absent is no run directory"]),
+        (["sets", "reground", "absent", "--catalog", "new"], ["absent is no run directory"]),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, args: list[Any], fragments: list[str]) -> None:

@@ -2,14 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sets_fixtures import DIM, ROWS, invalid, record, small_dataset, unit, write
 
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.sets import TargetSets, load_targets
-from r4t.sets.reader import permute_rows
 
 
 def config(**sets: float) -> Config:
@@ -20,8 +19,8 @@ def targets_of(n: int) -> TargetSets:
     dataset = small_dataset()
     rng = np.random.default_rng(0)
     return TargetSets(
-        query=np.arange(n) % 6,
-        rows=rng.integers(0, 30, (n, ROWS)),
+        query=(np.arange(n) % 6).astype(np.int32),
+        rows=rng.integers(0, 30, (n, ROWS), dtype=np.int32),
         table=dataset.item_vectors,
         query_vectors=dataset.query_vectors,
     )
@@ -101,13 +100,7 @@ def test_c43_rows_are_permuted_anew_at_every_draw():
     assert len(orders) > 12
 
 
-def test_c43_every_row_visits_every_place_equally():
-    permuted = permute_rows(np.broadcast_to(np.arange(4), (8000, 4)), np.random.default_rng(0))
-    assert (np.sort(permuted, axis=1) == np.arange(4)).all()
-    for row in range(4):
-        assert np.abs((permuted == row).mean(axis=0) - 0.25).max() < 0.02
-
-
+@settings(deadline=None, max_examples=60)
 @given(st.integers(2, 23), st.integers(1, 4), st.integers(1, 9), st.integers(0, 5))
 def test_ranks_share_out_every_epoch(n: int, world: int, batch: int, seed: int):
     """Over steps and ranks, every set comes once before any comes twice."""
@@ -131,3 +124,77 @@ def test_held_out_queries_share_nothing_with_the_rest():
     assert len(training) + len(held_out) == 60
     assert len(np.unique(held_out.query)) == 2
     assert not np.intersect1d(training.query, held_out.query).size
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 40), st.sampled_from([1, 2, 3, 4, 6]), st.integers(0, 5))
+def test_the_batch_of_all_ranks_is_the_same_for_any_number_of_them(n: int, world: int, step: int):
+    targets, together = targets_of(n), 12
+    whole = targets.draw(step, batch=together, seed=3)
+    shares = [targets.draw(step, batch=together // world, seed=3, rank=rank, world=world) for rank in range(world)]
+    for side in range(2):
+        assert np.concatenate([share[side] for share in shares]).tobytes() == whole[side].tobytes()
+
+
+def test_an_epoch_gives_every_set_rows_in_an_order_of_its_own_at_every_draw():
+    targets = targets_of(50)
+    (chosen, rows), (again, later) = (targets.drawn(np.arange(50) + 50 * epoch, 0) for epoch in (0, 1))
+    assert np.array_equal(np.sort(chosen), np.arange(50))
+    assert np.array_equal(np.sort(rows, axis=1), np.sort(targets.rows[chosen], axis=1))
+    assert not np.array_equal(chosen, again)
+    first, second = rows[chosen.argsort()], later[again.argsort()]
+    assert np.mean((first != second).any(axis=1)) > 0.8  # a set keeps its order in one of 24 draws
+
+
+def test_what_the_filters_removed_is_counted(tmp_path: Path):
+    records = [record(0, 0, reward=0.9), record(0, 1, reward=0.8, rows=record(0, 0).rows), record(1, 0, reward=0.1)]
+    write(tmp_path, 0, [*records, invalid(1, 1)])
+    targets = load_targets(tmp_path, small_dataset(), config(min_reward=0.5, near_duplicate=1.0))
+    assert targets.query.tolist() == [0]
+    assert targets.removed == {"unparsable": 1, "min_reward": 1, "near_duplicate": 1}
+    assert load_targets(tmp_path, small_dataset(), config()).removed == {"unparsable": 1}
+
+
+@pytest.mark.parametrize(
+    ("part", "left"), [("", 0.5), ("", 0.0), ("subqueries.", 0.5), ("subqueries.", 0.0), ("subqueries.", None)]
+)
+def test_a_cut_or_lost_shard_is_named(tmp_path: Path, part: str, left: float | None):
+    for number in range(3):
+        write(tmp_path, number, [record(number, s) for s in range(4)])
+    target = tmp_path / f"shard-00001.{part}parquet"
+    content = target.read_bytes()
+    target.unlink()
+    if left is not None:
+        target.write_bytes(content[: int(len(content) * left)])
+    with pytest.raises(UserError, match=r"shard-00001\.parquet is damaged .*--stage sets") as caught:
+        load_targets(tmp_path, small_dataset(), config())
+    assert "\n" not in str(caught.value)
+
+
+def test_sets_of_another_catalogue_or_encoder_are_refused(tmp_path: Path):
+    write(tmp_path / "items", 0, [record(0, 0, rows=(1, 2, 3, 30))])
+    with pytest.raises(UserError, match=r"items that do not exist .*another catalogue"):
+        load_targets(tmp_path / "items", small_dataset(), config())
+    write(tmp_path / "queries", 0, [record(10, 0)])
+    with pytest.raises(UserError, match=r"queries that do not exist .*another catalogue"):
+        load_targets(tmp_path / "queries", small_dataset(), config())
+    other = unit(np.random.default_rng(0), 3, DIM + 1)
+    write(tmp_path / "width", 0, [record(0, 0, rows=(0, 1, 2, 0))], other)
+    with pytest.raises(UserError, match=r"9 columns.*have 8.*another encoder"):
+        load_targets(tmp_path / "width", small_dataset(), config())
+    write(tmp_path / "long", 0, [record(0, 0, rows=(0, 1, 2, 0))], other[:, :DIM] * 3)
+    with pytest.raises(UserError, match="not of unit length"):
+        load_targets(tmp_path / "long", small_dataset(), config())
+
+
+def test_shards_of_two_kinds_are_refused(tmp_path: Path):
+    write(tmp_path, 0, [record(0, 0)])
+    write(tmp_path, 1, [record(1, 0, rows=(0, 1, 2, 0))], unit(np.random.default_rng(2), 3, DIM))
+    with pytest.raises(UserError, match="different runs"):
+        load_targets(tmp_path, small_dataset(), config())
+
+
+def test_a_cap_of_items_needs_items(tmp_path: Path):
+    write(tmp_path, 0, [record(0, 0, rows=(0, 1, 2, 0))], unit(np.random.default_rng(2), 3, DIM))
+    with pytest.raises(UserError, match=r"sets\.item_cap"):
+        load_targets(tmp_path, small_dataset(), config(item_cap=3))
