@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import catalog
+from jobs import catalog, interop
 from r4t.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(catalog.app, name="catalog")
+interop.register(app)
 
 objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=True)
 app.add_typer(objective, name="objective")
