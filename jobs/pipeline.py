@@ -62,7 +62,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         clear_partial(folder)
         with closing(Run(folder, config, _sinks(folder, config))) as run:
             for name in wanted:
-                importlib.import_module(STAGES[name]).main(config, run)
+                importlib.import_module(_job(name, config)).main(config, run)
             run.say(
                 f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
@@ -133,6 +133,12 @@ def _session(config: Config, address: str | None, needed: bool) -> AbstractConte
     return session(config, address)
 
 
+def _job(stage: str, config: Config) -> str:
+    """The module that does a stage."""
+    other = stage == "folm" and config.rl.backend == "openrlhf"
+    return "jobs.train_folm_openrlhf" if other else STAGES[stage]
+
+
 def _stages(stage: str) -> list[str]:
     if stage == "all":
         return list(STAGES)
@@ -153,6 +159,10 @@ def _check_late_mistakes(config: Config) -> None:
     from r4t.sets.targets import check_rows
 
     check_rows(config.retriever.rows, config.fanout.k)
+    if config.rl.backend == "openrlhf":
+        from jobs.openrlhf_command import check_backend
+
+        check_backend(config)
     if config.policy.model is not None:
         from cluster.model_check import check_model
 

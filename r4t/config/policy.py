@@ -61,9 +61,20 @@ class Alarms(Section):
     valid: float = Field(0.9, ge=0, le=1)  # share of answers that parse
 
 
+class OpenRLHF(Section):
+    """What `rl.backend: openrlhf` decides beside the keys of `rl` (docs/openrlhf.md)."""
+
+    reward_urls: tuple[str, ...] = ()  # servers of `r4t serve-reward`; (): each rollout engine scores for itself
+    micro_batch: int = Field(8, ge=1)  # sequences of one forward pass, at most
+    attention: str = "flash_attention_2"  # --ds.attn_implementation
+    extra: tuple[str, ...] = ()  # further flags, as they are; the last word on any flag
+
+
 class RL(Section):
     """Soft-GRPO (paper Eq. 6-8)."""
 
+    backend: Literal["native", "openrlhf"] = "native"  # who trains: R4T's own loop, or OpenRLHF's trainer
+    openrlhf: OpenRLHF = OpenRLHF()
     steps: int = Field(100, ge=0)  # rollout batches
     queries_per_step: int = Field(16, ge=1)
     group_size: int = Field(8, ge=2)
