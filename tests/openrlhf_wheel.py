@@ -1,7 +1,7 @@
 """Where the tests find OpenRLHF: installed (`make install`), or a wheel or folder of it in R4T_OPENRLHF.
 
 Its agents, its loss, its prompt dataset and its command line run on a CPU. The package as a whole imports flash-attn,
-which needs a CUDA compiler; `flash_attn_stub` stands in for that import alone.
+which needs a CUDA compiler; `write_flash_attn` stands in for that alone.
 """
 
 from __future__ import annotations
@@ -74,22 +74,19 @@ def parse_command(root: Path, arguments: list[str]) -> Any:
     return trained[0]
 
 
-def flash_attn_stub() -> None:
-    """Puts empty modules in the place of flash-attn, so that the rest of OpenRLHF can be imported on a CPU."""
-    from importlib.machinery import ModuleSpec
-
-    names = {
-        "flash_attn": (),
-        "flash_attn.bert_padding": ("index_first_axis", "pad_input", "rearrange", "unpad_input"),
-        "flash_attn.utils": (),
-        "flash_attn.utils.distributed": ("all_gather",),
+def write_flash_attn(folder: Path) -> Path:
+    """Writes an empty flash-attn into `folder`: on PYTHONPATH, all the rest of OpenRLHF can be imported on a CPU."""
+    files = {
+        "__init__.py": "",
+        "bert_padding.py": "index_first_axis = pad_input = rearrange = unpad_input = None\n",
+        "utils/__init__.py": "",
+        "utils/distributed.py": "all_gather = None\n",
     }
-    for name, attributes in names.items():
-        module: Any = types.ModuleType(name)
-        module.__path__, module.__spec__ = [], ModuleSpec(name, None)
-        for attribute in attributes:
-            setattr(module, attribute, None)
-        sys.modules[name] = module
+    for name, text in files.items():
+        path = folder / "flash_attn" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
 
 
 def _load(name: str, path: Path, beside: dict[str, Any]) -> Any:
