@@ -2,10 +2,10 @@
 
     python -m benchmarks.reward_batching [--sets RUN/sets] [--calls 512] [--items 142472] [--repeats 5]
 
-Every call is `asyncio.to_thread(reward_func, [query], [prompt], [label])`, as in OpenRLHF's single-turn executor, from
-the pool of threads that `r4t.interop.openrlhf_reward` gives it. One by one is the same scoring, call after call, without
-threads or batcher. Items, answers and the looked-up encoder are those of `benchmarks.rl_scoring`. Prints JSON; seconds
-are medians over the repetitions.
+Every call takes a thread (`asyncio.to_thread`), as in OpenRLHF's single-turn executor, of the pool that
+`r4t.interop.openrlhf_reward` gives it. One by one is the same scoring, call after call, without threads or batcher.
+Items, answers and the looked-up encoder are those of `benchmarks.rl_scoring`. Prints JSON; seconds are medians over the
+repetitions.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ RESUMABLE = (
     "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
     "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
     "scorer.workers", "scorer.cpus", "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
+    "rl.openrlhf.reward_urls", "rl.openrlhf.micro_batch", "rl.openrlhf.attention",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
     "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
 )  # fmt: skip

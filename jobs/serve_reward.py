@@ -11,10 +11,9 @@ import uvicorn
 
 from r4t.errors import UserError
 from r4t.interop.reward import open_reward
-from r4t.interop.server import reward_app
+from r4t.interop.server import KEY_VARIABLE, reward_app
 from r4t.interop.service import RewardService
 
-KEY_VARIABLE = "R4T_REWARD_KEY"
 GRACE = 30  # seconds that requests in flight have once the server is told to stop
 
 

@@ -20,13 +20,14 @@ from jobs.import_policy import finish
 from jobs.openrlhf_command import TESTED, arguments, check_backend
 from jobs.run import Run
 from jobs.train_folm import start_actors
-from r4t.catalog.dataset import Dataset, load_dataset
+from r4t.catalog.dataset import Dataset
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.interop import openrlhf_patch, openrlhf_reward
-from r4t.interop.probe import check_server
+from r4t.interop.probe import check_server, with_key
 from r4t.interop.prompts import drawn_rows, prompt_rows, write_prompts
 from r4t.interop.reward import run_reward
+from r4t.interop.server import KEY_VARIABLE
 from r4t.lineage import is_finished
 from r4t.policy import load_tokenizer
 
@@ -45,12 +46,11 @@ def main(config: Config, run: Run) -> None:
         return
     started = time.perf_counter()
     check_backend(config)
-    prepare = run.folder / "prepare"
-    reward = run_reward(config, prepare)
-    for url in config.rl.openrlhf.reward_urls:
+    reward = run_reward(config, run.folder / "prepare")
+    for url in reward_urls(config):
         check_server(url, reward)
     dataset = reward.scorer.dataset
-    warm_started(config, run, load_dataset(prepare), folder)
+    warm_started(config, run, dataset, folder)
     work = folder / FOLDER
     command = prepare_training(config, folder, dataset)
     run.say(f"folm: OpenRLHF {TESTED} trains; its output is in {work / 'output.txt'}")
@@ -67,11 +67,16 @@ def prepare_training(config: Config, folder: Path, dataset: Dataset) -> list[str
     policy, work = folder / "warm_start", (folder / FOLDER).resolve()
     rows = drawn_rows(dataset, config.seed, config.rl.steps * config.rl.queries_per_step)
     write_prompts(work / "prompts.jsonl", prompt_rows(dataset, config, rows, load_tokenizer(policy)))
-    reward = ",".join(config.rl.openrlhf.reward_urls) or str(Path(openrlhf_reward.__file__).resolve())
+    reward = ",".join(reward_urls(config)) or str(Path(openrlhf_reward.__file__).resolve())
     flags = arguments(
         config, policy=policy.resolve(), prompts=work / "prompts.jsonl", reward=reward, output=work / "policy"
     )
     return [sys.executable, "-m", "jobs.openrlhf_trainer", *flags]
+
+
+def reward_urls(config: Config) -> list[str]:
+    """The reward servers, with the key of R4T_REWARD_KEY where it is set."""
+    return [with_key(url, os.environ.get(KEY_VARIABLE) or None) for url in config.rl.openrlhf.reward_urls]
 
 
 def environment(config: Config, run: Path) -> dict[str, str]:
@@ -81,6 +86,7 @@ def environment(config: Config, run: Path) -> dict[str, str]:
         openrlhf_patch.VARIABLE: f"{rl.beta_policy_old!r},{rl.beta_old_policy!r}",
         openrlhf_reward.VARIABLE: str(run.resolve()),
         "RAY_ADDRESS": ray.get_runtime_context().gcs_address,
+        "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",  # below `ray job submit`: added to the job's own, which else is refused
     }
 
 
@@ -105,6 +111,7 @@ def train(command: list[str], variables: dict[str, str], output: Path) -> None:
     Raises UserError where its own checks refuse the command, RuntimeError with its last lines when it fails.
     """
     with output.open("a") as log:
+        before = log.tell()
         process = subprocess.Popen(command, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT)
         try:
             code = process.wait()
@@ -113,7 +120,8 @@ def train(command: list[str], variables: dict[str, str], output: Path) -> None:
                 process.terminate()
                 process.wait()
     if code:
-        last = "\n".join(output.read_text(errors="replace").splitlines()[-20:])
+        said = output.read_bytes()[before:].decode(errors="replace")  # not what an earlier start said
+        last = "\n".join(said.splitlines()[-20:])
         if "error: " in last and "usage: " in last:
             raise UserError(f"OpenRLHF does not accept its command (rl.openrlhf.extra?):\n{last}")
         raise RuntimeError(f"OpenRLHF's trainer ended with code {code}; all it said is in {output}:\n{last}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from r4t.config.section import Section
 
@@ -68,6 +68,17 @@ class OpenRLHF(Section):
     micro_batch: int = Field(8, ge=1)  # sequences of one forward pass, at most
     attention: str = "flash_attention_2"  # --ds.attn_implementation
     extra: tuple[str, ...] = ()  # further flags, as they are; the last word on any flag
+
+    @field_validator("reward_urls")
+    @classmethod
+    def _without_keys(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")) or "@" in url or "," in url:
+                raise ValueError(
+                    "give http or https URLs as `r4t serve-reward` prints them, one an entry; a key belongs into the"
+                    " environment variable R4T_REWARD_KEY"
+                )
+        return urls
 
 
 class RL(Section):

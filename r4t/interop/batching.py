@@ -69,8 +69,11 @@ class Batcher(Generic[T, R]):
 
     def _run(self) -> None:
         while (first := self._calls.get()) is not None:
-            batch, last = self._gather(first)
-            self._serve(batch)
+            gathered, last = self._gather(first)
+            # A caller that has given up must not be answered, and can no longer give up once its call is running.
+            batch = [call for call in gathered if call.done.set_running_or_notify_cancel()]
+            if batch:
+                self._serve(batch)
             if last:
                 return
 

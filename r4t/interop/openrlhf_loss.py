@@ -18,7 +18,9 @@ def soft_grpo_policy_loss(module: Any, beta_policy_old: float, beta_old_policy: 
     as OpenRLHF's own term. Constructing it raises UserError for a loss that Eq. 8 does not describe.
     """
 
-    class SoftGRPOPolicyLoss(module.PolicyLoss):  # type: ignore[misc]
+    base: Any = module.PolicyLoss
+
+    class SoftGRPOPolicyLoss(base):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             own = {name: getattr(self, name) for name in NEEDED}

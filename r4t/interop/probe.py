@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -17,7 +18,7 @@ TOLERANCE = 1e-3  # of a reward: another machine's arithmetic
 
 def check_server(url: str, reward: SetReward, timeout: float = TIMEOUT) -> None:
     """Asks the server at `url` to score one made-up answer. Raises UserError unless it says what `reward` does."""
-    query, fanout = reward.scorer.dataset.queries[0], reward.scorer.config.fanout
+    query, fanout = reward.scorer.dataset.queries[reward.example], reward.scorer.config.fanout
     prompt = build_prompt(
         query.text, style=fanout.prompt, task=reward.scorer.config.task, domain=fanout.domain, k=fanout.k
     )
@@ -29,6 +30,12 @@ def check_server(url: str, reward: SetReward, timeout: float = TIMEOUT) -> None:
             f"the reward server at {_shown(url)} gives {_reward(url, answer):.4f} where this run's objective gives"
             f" {own.reward:.4f}: it serves another run or configuration; start `r4t serve-reward` on this one"
         )
+
+
+def with_key(url: str, key: str | None) -> str:
+    """The URL through which OpenRLHF's client sends a key: it adds no header, but sends what stands before an @."""
+    scheme, mark, rest = url.partition("://")
+    return url if key is None else f"{scheme}{mark}r4t:{quote(key, safe='')}@{rest}"
 
 
 def _post(url: str, body: dict[str, Any], timeout: float) -> Any:

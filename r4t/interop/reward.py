@@ -51,7 +51,8 @@ class SetReward:
         self.fingerprint = fingerprint
         self._queries = scorer.dataset.queries
         self._rows = {query.query_id: row for row, query in enumerate(self._queries)}
-        self.names = tuple(scorer.score([0], [format_answer([self._queries[0].text])]).terms)
+        self.example = int(scorer.dataset.split("train")[0])  # a query with all that the objective needs
+        self.names = tuple(scorer.score([self.example], [format_answer([self._queries[self.example].text])]).terms)
 
     def row(self, label: Any) -> int:
         """Row of the query that a label names. Raises UserError for a missing or unknown one."""

@@ -28,6 +28,8 @@ from starlette.routing import Route
 from r4t.errors import UserError
 from r4t.interop.service import RewardService
 
+KEY_VARIABLE = "R4T_REWARD_KEY"
+
 log = logging.getLogger("r4t.reward")
 
 
@@ -136,8 +138,13 @@ def _credential(header: str) -> str:
     if scheme.lower() == "bearer":
         return value.strip()
     if scheme.lower() == "basic":
-        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
-            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        with contextlib.suppress(binascii.Error):
+            raw = base64.b64decode(value, validate=True)
+            try:
+                pair = raw.decode()
+            except UnicodeDecodeError:
+                pair = raw.decode("latin-1")  # as aiohttp writes it
+            return pair.partition(":")[2]
     return ""
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import assert_user_error, r4t
+from support import r4t
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cluster.session import session
-from jobs import import_policy, synthesize
+from jobs import export_prompts, import_policy, synthesize
 from jobs.run import Run, save_config
 from r4t.catalog.dataset import load_dataset
 from r4t.errors import UserError
@@ -149,8 +149,10 @@ def _damage(source: Path, damage: str) -> None:
 
 
 def test_bad_folders_are_one_message(run: Path, tmp_path: Path) -> None:
-    assert_user_error(r4t("import-policy", tmp_path, tmp_path), "is no run directory")
-    assert_user_error(r4t("import-policy", run, tmp_path / "absent"), "has no config.json")
+    with pytest.raises(UserError, match="is no run directory"):
+        import_policy.main(tmp_path, tmp_path, None, "trl")
+    with pytest.raises(UserError, match=r"has no config\.json"):
+        import_policy.main(run, tmp_path / "absent", None, "trl")
 
 
 def test_export_prompts_writes_what_the_runs_policy_reads(run: Path, tmp_path: Path) -> None:
@@ -160,5 +162,6 @@ def test_export_prompts_writes_what_the_runs_policy_reads(run: Path, tmp_path: P
     rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     dataset, tokenizer = load_dataset(run / "prepare"), load_tokenizer(run / "folm" / "warm_start")
     assert rows == prompt_rows(dataset, settings(), dataset.split("test").tolist(), tokenizer)
-    assert_user_error(r4t("export-prompts", run, tmp_path / "p.csv"), ".jsonl or .parquet")
-    assert_user_error(r4t("export-prompts", run, tmp_path / "p.jsonl", "--split", "tset"), "unknown split")
+    for file, split, message in (("p.csv", "test", r"\.jsonl or \.parquet"), ("p.jsonl", "tset", "unknown split")):
+        with pytest.raises(UserError, match=message):
+            export_prompts.main(run, tmp_path / file, split, None)

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import ROOT, r4t
+from support import ROOT
 
+from jobs import import_policy
 from jobs.run import save_config
 from r4t.errors import UserError
 from r4t.fanout import format_answer
@@ -61,8 +62,7 @@ def test_trl_trains_the_small_policy_and_the_run_takes_it_back(run: Path, tmp_pa
 
     (run / "folm" / MANIFEST).unlink()  # a run whose reinforcement learning has not finished
     start = run / "folm" / "warm_start"
-    done = r4t("import-policy", run, tmp_path / "trained", "--trainer", "trl")
-    assert done.returncode == 0, done.stderr
+    import_policy.main(run, tmp_path / "trained", None, "trl")
     manifest = read_manifest(run / "folm")
     assert manifest is not None
     assert manifest["imported"]["trainer"] == "trl"

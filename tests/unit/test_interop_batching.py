@@ -65,6 +65,17 @@ def test_one_bad_call_fails_alone() -> None:
         bad.result(10)
 
 
+def test_a_caller_that_gave_up_harms_nobody() -> None:
+    batcher = Batcher(squares, wait=0.2)
+    gone, good = batcher.submit([2]), batcher.submit([3])
+    assert gone.cancel()
+    assert good.result(10) == [9]
+    alone = batcher.submit([4])
+    alone.cancel()
+    assert batcher.submit([5]).result(10) == [25]
+    assert batcher.load.entries <= 3
+
+
 def test_too_few_results_are_an_error() -> None:
     batcher: Batcher[int, int] = Batcher(lambda entries: entries[1:])
     with pytest.raises(RuntimeError, match="0 results came back for 1 entries"):

@@ -101,6 +101,13 @@ def test_the_check_of_the_parser_can_fail(package: Path) -> None:
         parsed(package, config)
 
 
+@pytest.mark.parametrize("url", ["http://r4t:hidden@a/get_reward", "a:5000", "http://a,http://hidden"])
+def test_a_reward_url_holds_no_key_and_the_message_none_either(url: str) -> None:
+    with pytest.raises(UserError, match="R4T_REWARD_KEY") as refused:
+        parse_config({"rl": {"openrlhf": {"reward_urls": [url]}}})
+    assert "hidden" not in str(refused.value)
+
+
 @pytest.mark.parametrize(("most", "ranks", "expected"), [(8, 2, 8), (5, 2, 4), (7, 1, 4), (100, 2, 16), (1, 4, 1)])
 def test_micro_batches_divide_a_ranks_part(most: int, ranks: int, expected: int) -> None:
     rl = {"queries_per_step": 16, "group_size": 8, "updates_per_batch": 4, "openrlhf": {"micro_batch": most}}

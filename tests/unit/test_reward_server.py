@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from r4t.errors import UserError
-from r4t.interop.probe import check_server
+from r4t.interop.probe import check_server, with_key
 from r4t.interop.server import Limits, reward_app
 from r4t.interop.service import RewardService
 
@@ -153,12 +153,14 @@ def stand_in(answer: Any) -> Starlette:
 
 def test_the_probe_accepts_this_runs_server_and_no_other() -> None:
     own = reward()
-    with running(reward_app(RewardService(own), key="k")) as url:
-        check_server(url.replace("http://", "http://r4t:k@"), own)
+    key = "k/@:,é"
+    with running(reward_app(RewardService(own), key=key)) as url:
+        keyed = with_key(url, key)
+        check_server(keyed, own)
         with pytest.raises(UserError, match="answered 401"):
             check_server(url, own)
         with pytest.raises(UserError, match="it serves another run or configuration"):
-            check_server(url.replace("http://", "http://r4t:k@"), reward(configuration(weights={"distinct": 0.5})))
+            check_server(keyed, reward(configuration(weights={"distinct": 0.5})))
     with pytest.raises(UserError, match=r"no reward server answers.*r4t serve-reward RUN"):
         check_server(url, own, timeout=2)
 
