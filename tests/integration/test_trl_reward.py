@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from support import ROOT
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from jobs import import_policy
 from jobs.run import save_config
 from r4t.errors import UserError
-from r4t.fanout import format_answer
+from r4t.fanout import build_prompt, format_answer
 from r4t.interop.reward import open_reward
 from r4t.interop.trl import trl_reward
 from r4t.lineage import MANIFEST, read_manifest, read_tensors, verify
-from tests.integration.small_run import NAMES, make_run, settings
+from tests.integration.small_run import NAMES, QUERIES, make_run, settings
 
 ABSENT = "trl is not installed (`make install`)"
-TRAINED = {"queries_per_step": 2, "group_size": 2, "updates_per_batch": 2, "max_tokens": 12, "lr": 1e-2}
+TRAINED = {"queries_per_step": 2, "group_size": 4, "updates_per_batch": 2, "max_tokens": 20, "lr": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +57,14 @@ def test_the_reward_function_is_the_training_reward(run: Path) -> None:
 def test_trl_trains_the_small_policy_and_the_run_takes_it_back(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("trl", reason=ABSENT)
     pytest.importorskip("datasets", reason=ABSENT)
-    example = _example()
-    lines = example.train(run, tmp_path / "trained", steps=2)
-    assert len(lines) == 2
-    assert all("r4t/valid" in line for line in lines)
+    start = run / "folm" / "warm_start"
+    _teach(start)
+    lines = _example().train(run, tmp_path / "trained", steps=4)
+    assert len(lines) == 2, "one line for each batch of completions"
     assert all("rewards/r4t/mean" in line for line in lines)
+    assert max(line["r4t/valid"] for line in lines) > 0
 
     (run / "folm" / MANIFEST).unlink()  # a run whose reinforcement learning has not finished
-    start = run / "folm" / "warm_start"
     import_policy.main(run, tmp_path / "trained", None, "trl")
     manifest = read_manifest(run / "folm")
     assert manifest is not None
@@ -69,6 +72,22 @@ def test_trl_trains_the_small_policy_and_the_run_takes_it_back(run: Path, tmp_pa
     assert verify(run) == []
     before, after = read_tensors(start / "model.safetensors"), read_tensors(run / "folm/policy/model.safetensors")
     assert any((before[name] != after[name]).any() for name in before), "it was trained"
+
+
+def _teach(folder: Path) -> None:
+    """A minimal warm start: without one no answer of so small a policy can be read, and no reward differs."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    optimizer, rng = torch.optim.AdamW(model.parameters(), lr=5e-3), random.Random(0)
+    for _ in range(120):
+        asked = [build_prompt(rng.choice(QUERIES), style="compact", task="oar", domain="", k=4) for _ in range(16)]
+        texts = [prompt + format_answer([rng.choice(NAMES)]) + tokenizer.eos_token for prompt in asked]
+        batch = tokenizer(texts, return_tensors="pt", padding=True)
+        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        loss = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.save_pretrained(folder)
 
 
 def _example() -> Any:
