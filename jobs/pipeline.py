@@ -38,6 +38,7 @@ RESUMABLE = (
     "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
     "scorer.workers", "scorer.cpus", "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
     "sets.min_parsed", "sets.check_after",
+    "rl.openrlhf.reward_urls", "rl.openrlhf.micro_batch", "rl.openrlhf.attention",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
     "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
 )  # fmt: skip
@@ -63,7 +64,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         clear_partial(folder)
         with closing(Run(folder, config, _sinks(folder, config))) as run:
             for name in wanted:
-                importlib.import_module(STAGES[name]).main(config, run)
+                importlib.import_module(_job(name, config)).main(config, run)
             run.say(
                 f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
@@ -134,6 +135,12 @@ def _session(config: Config, address: str | None, needed: bool) -> AbstractConte
     return session(config, address)
 
 
+def _job(stage: str, config: Config) -> str:
+    """The module that does a stage."""
+    other = stage == "folm" and config.rl.backend == "openrlhf"
+    return "jobs.train_folm_openrlhf" if other else STAGES[stage]
+
+
 def _stages(stage: str) -> list[str]:
     if stage == "all":
         return list(STAGES)
@@ -160,6 +167,10 @@ def _check_late_mistakes(config: Config, wanted: list[str]) -> None:
             " data.columns.vector; --stage prepare runs as it is"
         )
     check_rows(config.retriever.rows, config.fanout.k)
+    if config.rl.backend == "openrlhf":
+        from jobs.openrlhf_command import check_backend
+
+        check_backend(config)
     if config.policy.model is not None:
         from cluster.model_check import check_model
 

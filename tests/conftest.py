@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+import sys
+import types
+from pathlib import Path
 
 import pytest
+
+# OpenRLHF's wheel installs a top-level package `tests`, which would hide this folder from `from tests.x import y`.
+_ours = types.ModuleType("tests")
+_ours.__path__ = [str(Path(__file__).parent)]
+sys.modules["tests"] = _ours
 
 for _name, _value in {
     "OMP_NUM_THREADS": "1",

@@ -2,7 +2,7 @@
 
 from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout, Index
 from r4t.config.objective import Constraint, Objective
-from r4t.config.policy import RL, Alarms, Learner, Lora, Policy, Rollout, Scorer, WarmStart
+from r4t.config.policy import RL, Alarms, Learner, Lora, OpenRLHF, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Evaluate, Retriever, Sampler, Sets
 from r4t.config.root import Cluster, Config, Task, Tracking, flatten, load_config, parse_config
 from r4t.config.section import Section
@@ -24,6 +24,7 @@ __all__ = [
     "Learner",
     "Lora",
     "Objective",
+    "OpenRLHF",
     "Policy",
     "Retriever",
     "Rollout",

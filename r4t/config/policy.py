@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from r4t.config.section import Section
 
@@ -61,9 +61,31 @@ class Alarms(Section):
     valid: float = Field(0.9, ge=0, le=1)  # share of answers that parse
 
 
+class OpenRLHF(Section):
+    """What `rl.backend: openrlhf` decides beside the keys of `rl` (docs/openrlhf.md)."""
+
+    reward_urls: tuple[str, ...] = ()  # servers of `r4t serve-reward`; (): each rollout engine scores for itself
+    micro_batch: int = Field(8, ge=1)  # sequences of one forward pass, at most
+    attention: str = "flash_attention_2"  # --ds.attn_implementation
+    extra: tuple[str, ...] = ()  # further flags, as they are; the last word on any flag
+
+    @field_validator("reward_urls")
+    @classmethod
+    def _without_keys(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://")) or "@" in url or "," in url:
+                raise ValueError(
+                    "give http or https URLs as `r4t serve-reward` prints them, one an entry; a key belongs into the"
+                    " environment variable R4T_REWARD_KEY"
+                )
+        return urls
+
+
 class RL(Section):
     """Soft-GRPO (paper Eq. 6-8)."""
 
+    backend: Literal["native", "openrlhf"] = "native"  # who trains: R4T's own loop, or OpenRLHF's trainer
+    openrlhf: OpenRLHF = OpenRLHF()
     steps: int = Field(100, ge=0)  # rollout batches
     queries_per_step: int = Field(16, ge=1)
     group_size: int = Field(8, ge=2)

@@ -17,7 +17,7 @@ from r4t.errors import UserError, did_you_mean
 
 Task = Literal["oar", "wscr"]
 # By a user's mistake only: what was given for these keys is not repeated in a message.
-MAY_HOLD_SECRETS = ("data.endpoint.url", "data.endpoint.api_key_env")
+MAY_HOLD_SECRETS = ("data.endpoint.url", "data.endpoint.api_key_env", "rl.openrlhf.reward_urls")
 
 
 class Tracking(Section):

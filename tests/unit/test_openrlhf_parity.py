@@ -1,63 +1,21 @@
-"""Without its KL terms, Soft-GRPO is OpenRLHF's clipped policy loss, in value and in gradient.
-
-Set R4T_OPENRLHF to a wheel of openrlhf 0.11.2 or to a folder that holds it (`pip download openrlhf==0.11.2 --no-deps`);
-an installed package is found by itself. Only its loss is loaded: importing the package needs flash-attn.
-"""
+"""Without its KL terms, Soft-GRPO is OpenRLHF's clipped policy loss, in value and in gradient."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
-import types
-import zipfile
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Any
 
+import openrlhf_wheel
 import pytest
 import torch
 
 from r4t.grpo import importance_weights, soft_grpo_loss
 
-LOSS = "openrlhf/models/loss.py"
 CAP = 2.0
-
-
-def loss_file(folder: Path) -> Path | None:
-    """OpenRLHF's loss, unpacked into `folder` where it lies in a wheel."""
-    if place := os.environ.get("R4T_OPENRLHF"):
-        path = Path(place)
-        wheels = [path] if path.suffix == ".whl" else sorted(path.glob("openrlhf-*.whl"))
-        for wheel in wheels:
-            with zipfile.ZipFile(wheel) as archive:
-                (name,) = [name for name in archive.namelist() if name.endswith(LOSS)]
-                return Path(archive.extract(name, folder))
-        return next(iter(sorted(path.rglob(LOSS))), None)
-    try:
-        files = distribution("openrlhf").files or []
-    except PackageNotFoundError:
-        return None
-    return next((Path(str(file.locate())) for file in files if file.as_posix() == LOSS), None)
 
 
 @pytest.fixture(scope="module")
 def policy_loss(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    path = loss_file(tmp_path_factory.mktemp("openrlhf"))
-    if path is None:
-        pytest.skip("openrlhf is not installed and R4T_OPENRLHF names no wheel or folder of it")
-    utils = types.ModuleType("oracle.utils")
-    utils.masked_mean = lambda tensor, mask, dim=None: (tensor * mask).sum(dim=dim) / mask.sum(dim=dim)  # type: ignore[attr-defined]  # fmt: skip
-    spec = importlib.util.spec_from_file_location("oracle.loss", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    names = {"oracle": types.ModuleType("oracle"), "oracle.utils": utils, "oracle.loss": module}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in names.items():
-            patch.setitem(sys.modules, name, value)
-        spec.loader.exec_module(module)
-    return module.PolicyLoss
+    return openrlhf_wheel.loss_module(openrlhf_wheel.package(tmp_path_factory.mktemp("openrlhf"))).PolicyLoss
 
 
 @pytest.mark.parametrize("seed", range(5))
