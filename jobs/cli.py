@@ -170,6 +170,49 @@ def verify(
 
 
 @app.command()
+def manifest(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as for `r4t run`.")],
+    gpus: Annotated[int, typer.Option(help="GPUs of one node.", min=0)] = 8,
+    cpus: Annotated[float, typer.Option(help="CPUs that one node gives to a pod.", min=1)] = 48,
+    memory: Annotated[float, typer.Option(help="GiB that one node gives to a pod.", min=2)] = 384,
+    name: Annotated[str | None, typer.Option(help="Of the RayJob. Default: the configuration's.")] = None,
+    run_dir: Annotated[
+        str | None, typer.Option(help="As the pods see it. Default: /runs/<name of the config>.")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="With a tag or digest. Default: r4t:<version>-cpu or -gpu.")] = None,
+    stage: Annotated[str, typer.Option(help="As for `r4t run`.")] = "all",
+    namespace: Annotated[str, typer.Option(help="Kubernetes namespace.")] = "r4t",
+    queue: Annotated[str, typer.Option(help="Kueue's LocalQueue; means nothing where Kueue does not run.")] = "r4t",
+    items: Annotated[int, typer.Option(help="Items of the catalogue, which decide memory.", min=1)] = 100_000,
+    parameters: Annotated[
+        float | None, typer.Option(help="Of policy.model, where it is not on this machine: 1.7e9.", min=1)
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
+) -> None:
+    """Write the Kubernetes RayJob that fits a configuration: `r4t manifest CONFIG | kubectl apply -f -`."""
+    from cluster.pods import Node
+    from jobs import manifest as job
+    from r4t.config import load_config
+
+    text = job.write(
+        load_config(config, set_),
+        name=name,
+        run_dir=run_dir,
+        image=image,
+        node=Node(cpus=cpus, gpus=gpus, memory_gib=memory),
+        stage=stage,
+        namespace=namespace,
+        queue=queue,
+        items=items,
+        parameters=parameters,
+    )
+    job.save(text, out) if out else typer.echo(text, nl=False)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Print versions and devices, and prove that vLLM, DeepSpeed, Ray and FAISS can be imported here."""
     from jobs.doctor import examine, show
