@@ -11,6 +11,9 @@ RUN useradd --uid 10001 --user-group --create-home r4t && python -m venv .venv
 
 # The dependencies change with the locks, the project with every commit: they are layers of their own.
 FROM base AS cpu-dependencies
+# vLLM for the CPU links to it, and no wheel brings it.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends libnuma1 && rm -rf /var/lib/apt/lists/*
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 COPY locks/cpu.txt locks/cpu.txt
 RUN pip install -q --no-deps --index-url "$TORCH_CPU_INDEX" "$(grep '^torch==' locks/cpu.txt)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -62,6 +63,24 @@ def test_only_what_is_copied_travels_to_the_builder() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {Path(name).parts[0] for name in copied} == allowed
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_the_image_has_every_library_that_the_wheels_do_not_bring() -> None:
+    """`ldd` of vLLM's and FAISS's extensions, against what python:slim holds and what the Dockerfile adds."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or not spec.origin or shutil.which("ldd") is None:
+        pytest.skip("vLLM or ldd is not installed")
+    packages = Path(spec.origin).parent.parent
+    linked: set[str] = set()
+    for extension in [*packages.glob("vllm/_C*.so"), *packages.glob("faiss/_swigfaiss*.so")]:
+        path = {"LD_LIBRARY_PATH": str(packages / "torch" / "lib")}
+        listed = subprocess.run(["ldd", extension], capture_output=True, text=True, check=True, env=path).stdout
+        linked |= set(re.findall(r"(\S+) => /(?:usr/)?lib/", listed))
+    slim = {"libc", "libm", "libdl", "librt", "libpthread", "libstdc++", "libgcc_s", "libz", "libutil"}
+    assert linked
+    for library in linked - {name for name in linked if name.split(".so")[0] in slim}:
+        package = library.replace(".so.", "")  # libnuma.so.1: libnuma1
+        assert re.search(rf"apt-get install .*\b{package}\b", DOCKERFILE), library
 
 
 def test_hadolint_finds_nothing() -> None:
