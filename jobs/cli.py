@@ -213,6 +213,45 @@ def manifest(
 
 
 @app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, as for `r4t run`.")],
+    rates: Annotated[
+        Path | None, typer.Option(help="A finished run or a JSON file. Default: benchmarks/rates.json.")
+    ] = None,
+    items: Annotated[int | None, typer.Option(help="Items of your catalogue.", min=1)] = None,
+    queries: Annotated[int | None, typer.Option(help="Queries of all splits.", min=10)] = None,
+    parameters: Annotated[
+        float | None, typer.Option(help="Of policy.model, where it is not on this machine: 1.7e9.", min=1)
+    ] = None,
+    gpus: Annotated[int | None, typer.Option(help="GPUs that there are: refuse what needs more.", min=1)] = None,
+    gpu_memory: Annotated[float, typer.Option(help="GiB of one GPU.", min=1)] = 80.0,
+    memory: Annotated[float | None, typer.Option(help="GiB of the machine, for cluster.device cpu.", min=1)] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict time, memory, storage and bottleneck of every stage, before anything is paid for."""
+    from rich.console import Console
+
+    from jobs import plan as job
+    from r4t.config import load_config
+    from r4t.lineage import to_json
+
+    found = job.describe(
+        load_config(config, set_),
+        rates=rates,
+        items=items,
+        queries=queries,
+        parameters=parameters,
+        gpus=gpus,
+        gpu_memory=gpu_memory,
+        memory=memory,
+    )
+    typer.echo(to_json(found)) if as_json else job.show(Console(), found)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Print versions and devices, and prove that vLLM, DeepSpeed, Ray and FAISS can be imported here."""
     from jobs.doctor import examine, show

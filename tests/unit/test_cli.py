@@ -20,7 +20,19 @@ from r4t.errors import UserError
 from r4t.policy import train_tokenizer
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
-COMMANDS = ("run", "retrieve", "evaluate", "report", "control", "status", "verify", "doctor", "catalog", "manifest")
+COMMANDS = (
+    "run",
+    "retrieve",
+    "evaluate",
+    "report",
+    "control",
+    "status",
+    "verify",
+    "doctor",
+    "catalog",
+    "manifest",
+    "plan",
+)
 
 
 def test_help_answers_in_under_a_second_and_lists_every_command() -> None:

@@ -1,0 +1,135 @@
+"""`r4t plan`: what a configuration will take, as a table or JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from r4t import plan
+from r4t.config import Config
+from r4t.errors import UserError
+from r4t.footprint import GIB, denoiser_parameters, footprints, policy_shape
+from r4t.rates import Rates, load_rates
+
+RATES = Path(__file__).resolve().parent.parent / "benchmarks" / "rates.json"
+RECIPES = 4_734  # items of the embedded catalogue
+
+
+def describe(
+    config: Config,
+    *,
+    rates: Path | None = None,
+    items: int | None = None,
+    queries: int | None = None,
+    parameters: float | None = None,
+    gpus: int | None = None,
+    gpu_memory: float = 80.0,
+    memory: float | None = None,
+) -> dict[str, Any]:
+    """The plan as JSON. Raises UserError for a configuration that cannot fit, and for what is not known."""
+    speeds = load_rates(rates or RATES, config.cluster.device)
+    if speeds.device != config.cluster.device:
+        raise UserError(
+            f"these rates were measured with cluster.device={speeds.device}, and the configuration says"
+            f" {config.cluster.device}: give --rates of a run on such machines"
+        )
+    size = _size(config, speeds, items, queries, parameters)
+    memories = footprints(config, size.policy, size.items)
+    plan.check_fit(config, memories, gpus=gpus, gpu_gib=gpu_memory, memory_gib=memory)
+    found = plan.stages(config, speeds, size)
+    held = 0 if config.cluster.device == "cpu" else plan.gpus_of(config)
+    return {
+        "schema": 1,
+        "name": config.name,
+        "device": config.cluster.device,
+        "rates": {"source": speeds.source, "measured": speeds.measured},
+        "size": {"items": size.items, "queries": size.queries, "policy_parameters": size.policy.parameters}
+        | {"retriever_parameters": size.retriever_parameters},
+        "stages": {name: _stage(stage, held) for name, stage in (found | {"total": plan.total(found)}).items()},
+        "memory_gib": {
+            kind: {"actors": plan.counts(config).get(kind, 1), "host": round(one.host, 2), "gpu": round(one.device, 2)}
+            for kind, one in memories.items()
+        },
+        "scaling": [] if config.cluster.device == "cpu" else _scaling(config, speeds, size),
+        "assumptions": list(plan.ASSUMPTIONS),
+    }
+
+
+def show(console: Console, found: dict[str, Any]) -> None:
+    """The plan for people."""
+    kind = "measured" if found["rates"]["measured"] else "ASSUMED, not measured"
+    console.print(f"{found['name']} on {found['device']}, rates {kind}: {found['rates']['source']}")
+    table = Table("stage", "time", "GPU-hours", "storage, GiB", "bottleneck")
+    for name, stage in found["stages"].items():
+        hours = f"{stage['gpu_hours']:.2f}" if found["device"] != "cpu" else ""
+        table.add_row(name, duration(stage["seconds"]), hours, f"{stage['storage_gib']:.2f}", stage["bottleneck"])
+    console.print(table)
+    table = Table("role", "actors", "memory each, GiB", "GPU memory each, GiB")
+    for role, one in found["memory_gib"].items():
+        if one["actors"]:
+            table.add_row(role, str(one["actors"]), f"{one['host']:.1f}", f"{one['gpu']:.1f}")
+    console.print(table)
+    if found["scaling"]:
+        table = Table("GPUs", "sample + learn", "step", "whole run", "GPU-hours", "bottleneck of a step")
+        for row in found["scaling"]:
+            split = "shared" if row["colocate"] else f"{row['rollout_workers']} + {row['learner_ranks']}"
+            cells = (duration(row["step_seconds"]), duration(row["seconds"]), f"{row['gpu_hours']:.1f}")
+            table.add_row(str(row["gpus"]), split, *cells, row["bottleneck"])
+        console.print(table)
+    for line in found["assumptions"]:
+        console.print(f"assumed: {line}", soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """`12.3 s`, `4.5 min`, `6.7 h`."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def _size(config: Config, rates: Rates, items: int | None, queries: int | None, parameters: float | None) -> plan.Size:
+    own = config.data.kind == "recipes"
+    items = items or (RECIPES if own else rates.items)
+    if queries is None:
+        generated = config.task == "oar" and config.data.queries is None
+        queries = config.data.n_queries if generated else rates.queries
+    if items is None or queries is None:
+        raise UserError("the sizes of your catalogue are not known: give --items and --queries (all splits)")
+    policy, retriever = policy_shape(config.policy, parameters), denoiser_parameters(config)
+    return plan.Size(items=items, queries=queries, policy=policy, retriever_parameters=retriever)
+
+
+def _stage(stage: plan.Stage, gpus: int) -> dict[str, Any]:
+    return {
+        "seconds": round(stage.seconds, 2),
+        "gpu_hours": gpus * stage.seconds / 3600,
+        "storage_gib": stage.storage / GIB,
+        "bottleneck": stage.bottleneck,
+        "parts": {name: round(seconds, 2) for name, seconds in stage.parts.items()},
+    }
+
+
+def _scaling(config: Config, rates: Rates, size: plan.Size) -> list[dict[str, Any]]:
+    """The best split of 1 to 512 GPUs, one row each."""
+    rows = []
+    for gpus in plan.GPUS:
+        best = plan.best_split(config, rates, size, gpus)
+        parts = plan.step_parts(best, rates, size)
+        seconds = plan.total(plan.stages(best, rates, size)).seconds
+        rows.append(
+            {
+                "gpus": gpus,
+                "rollout_workers": best.rollout.workers,
+                "learner_ranks": best.learner.ranks,
+                "colocate": best.rollout.colocate,
+                "step_seconds": plan.step_seconds(best, parts),
+                "seconds": seconds,
+                "gpu_hours": gpus * seconds / 3600,
+                "bottleneck": max(parts, key=parts.__getitem__),
+            }
+        )
+    return rows
