@@ -252,12 +252,16 @@ def plan(
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
-    """Print versions and devices, and prove that vLLM, DeepSpeed, Ray and FAISS can be imported here."""
+def doctor(
+    storage: Annotated[Path, typer.Option(help="Where runs will be written.")] = Path("runs"),
+    address: Annotated[str | None, typer.Option(help="A Ray cluster (auto, HOST:PORT): examine its nodes too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Examine this machine or cluster: engines, versions, storage, ports, memory; each failure says what to do."""
     from jobs.doctor import examine, show
     from r4t.lineage import to_json
 
-    found = examine()
+    found = examine(storage, address)
     typer.echo(to_json(found) if as_json else show(found))
     if not found["healthy"]:
         raise typer.Exit(1)
