@@ -20,6 +20,7 @@ RUN pip install -q --no-deps --index-url "$TORCH_CPU_INDEX" "$(grep '^torch==' l
 RUN pip install -q --no-deps -r locks/cpu.txt
 
 FROM base AS gpu-dependencies
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 # Triton compiles the launchers of its kernels where they run.
 # hadolint ignore=DL3008
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*

@@ -18,17 +18,18 @@ FILE = ".attempt"
 TAKEOVER = 300.0  # seconds to wait for an older attempt to let go
 
 
-def patience() -> float:
-    """Seconds to wait for the lock of a run directory. Without attempts none: another process is a mistake."""
-    return TAKEOVER if os.environ.get(VARIABLE) else 0.0
+def claim(folder: Path) -> float:
+    """Signs the run directory, where this process is an attempt. Returns the seconds to wait for its lock.
 
-
-def claim(folder: Path) -> None:
-    """Signs the run directory, where this process is an attempt."""
-    if own := os.environ.get(VARIABLE):
-        folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(folder / FILE) as temporary:
-            temporary.write_text(own)
+    None without attempts, and none where this attempt has signed before: then another process of it is a mistake.
+    """
+    own, path = os.environ.get(VARIABLE), folder / FILE
+    if not own or (path.is_file() and path.read_text() == own):
+        return 0.0
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(own)
+    return TAKEOVER
 
 
 def check(folder: Path) -> None:

@@ -101,9 +101,9 @@ def locked(folder: Path) -> Iterator[None]:
     An attempt (`jobs.attempt`) takes it over from an older one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    attempt.claim(folder)
+    patience = attempt.claim(folder)
     with (folder / ".lock").open("a+") as handle:
-        if not _lock(handle, attempt.patience()):
+        if not _lock(handle, patience):
             handle.seek(0)
             raise UserError(
                 f"another process ({handle.read().strip() or 'unknown'}) is running in {folder}: wait for it to end,"

@@ -1,4 +1,4 @@
-"""On a real Ray node with a label: roles sit in their pool or say which is missing, and the doctor examines the node."""
+"""On a real Ray node with a label: roles sit in their pool or say which is missing; the doctor examines the node."""
 
 from __future__ import annotations
 

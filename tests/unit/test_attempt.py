@@ -61,5 +61,17 @@ def test_a_newer_attempt_signs_first_and_waits_for_the_lock(tmp_path: Path, monk
 def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(attempt.VARIABLE, "cluster-a")
     monkeypatch.setattr(attempt, "TAKEOVER", 0.3)
-    with locked(tmp_path), pytest.raises(UserError, match="another process"), locked(tmp_path):
-        pass
+    with locked(tmp_path):
+        monkeypatch.setenv(attempt.VARIABLE, "cluster-b")
+        with pytest.raises(UserError, match="another process"), locked(tmp_path):
+            pass
+
+
+def test_a_second_process_of_the_same_attempt_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(attempt.VARIABLE, "cluster-a")
+    with locked(tmp_path):
+        assert attempt.claim(tmp_path) == 0.0
+        with pytest.raises(UserError, match="another process"), locked(tmp_path):
+            pass
