@@ -38,7 +38,7 @@ def describe(
         )
     size = _size(config, speeds, items, queries, parameters)
     memories = footprints(config, size.policy, size.items)
-    plan.check_fit(config, memories, gpus=gpus, gpu_gib=gpu_memory, memory_gib=memory)
+    plan.check_fit(config, size.policy, memories, gpus=gpus, gpu_gib=gpu_memory, memory_gib=memory)
     found = plan.stages(config, speeds, size)
     held = 0 if config.cluster.device == "cpu" else plan.gpus_of(config)
     return {
@@ -53,7 +53,7 @@ def describe(
             kind: {"actors": plan.counts(config).get(kind, 1), "host": round(one.host, 2), "gpu": round(one.device, 2)}
             for kind, one in memories.items()
         },
-        "scaling": [] if config.cluster.device == "cpu" else _scaling(config, speeds, size),
+        "scaling": [] if config.cluster.device == "cpu" else _scaling(config, speeds, size, gpu_memory),
         "assumptions": list(plan.ASSUMPTIONS),
     }
 
@@ -75,6 +75,9 @@ def show(console: Console, found: dict[str, Any]) -> None:
     if found["scaling"]:
         table = Table("GPUs", "sample + learn", "step", "whole run", "GPU-hours", "bottleneck of a step")
         for row in found["scaling"]:
+            if "seconds" not in row:
+                table.add_row(str(row["gpus"]), "does not fit")
+                continue
             split = "shared" if row["colocate"] else f"{row['rollout_workers']} + {row['learner_ranks']}"
             cells = (duration(row["step_seconds"]), duration(row["seconds"]), f"{row['gpu_hours']:.1f}")
             table.add_row(str(row["gpus"]), split, *cells, row["bottleneck"])
@@ -113,11 +116,14 @@ def _stage(stage: plan.Stage, gpus: int) -> dict[str, Any]:
     }
 
 
-def _scaling(config: Config, rates: Rates, size: plan.Size) -> list[dict[str, Any]]:
-    """The best split of 1 to 512 GPUs, one row each."""
-    rows = []
+def _scaling(config: Config, rates: Rates, size: plan.Size, gpu_gib: float) -> list[dict[str, Any]]:
+    """The best split of 1 to 512 GPUs, one row each; where nothing fits, the row holds the number alone."""
+    rows: list[dict[str, Any]] = []
     for gpus in plan.GPUS:
-        best = plan.best_split(config, rates, size, gpus)
+        best = plan.best_split(config, rates, size, gpus, gpu_gib)
+        if best is None:
+            rows.append({"gpus": gpus})
+            continue
         parts = plan.step_parts(best, rates, size)
         seconds = plan.total(plan.stages(best, rates, size)).seconds
         rows.append(

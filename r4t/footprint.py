@@ -84,7 +84,7 @@ def footprints(config: Config, shape: PolicyShape, items: int) -> dict[Kind, Foo
     shards = config.index.shards
     denoiser = denoiser_parameters(config)
     held: dict[Kind, float] = {
-        "rollout": shape.parameters * BYTES[config.rollout.dtype] / GIB + config.rollout.kv_cache_gib,
+        "rollout": engine(config, shape),
         "learner": learner_states(config, shape) + learner_activations(config, shape),
         "scorer": vectors if shards == 1 else 0.0,
         "shard": vectors / shards if shards > 1 else 0.0,
@@ -101,6 +101,20 @@ def footprints(config: Config, shape: PolicyShape, items: int) -> dict[Kind, Foo
         else Footprint(host=resident[kind] + held[kind])
         for kind in held
     }
+
+
+def gpu_loads(config: Config, shape: PolicyShape) -> dict[str, float]:
+    """GiB of GPU memory by who holds a GPU in stage folm; colocated, a GPU holds both and neither sleeps."""
+    rollout = engine(config, shape) + CONTEXT
+    learner = learner_states(config, shape) + learner_activations(config, shape) + CONTEXT
+    if config.rollout.colocate:
+        return {"GPU with a rollout worker and a learner rank": rollout + learner}
+    return {"rollout worker": rollout, "learner rank": learner}
+
+
+def engine(config: Config, shape: PolicyShape) -> float:
+    """GiB of a rollout engine: weights and key-value cache."""
+    return shape.parameters * BYTES[config.rollout.dtype] / GIB + config.rollout.kv_cache_gib
 
 
 def learner_states(config: Config, shape: PolicyShape) -> float:

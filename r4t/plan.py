@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from r4t.config import Config
 from r4t.errors import UserError
-from r4t.footprint import Footprint, Kind, PolicyShape
+from r4t.footprint import Footprint, Kind, PolicyShape, gpu_loads
 from r4t.rates import Rates
 
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -96,13 +96,21 @@ def step_seconds(config: Config, parts: Mapping[str, float]) -> float:
     return sum(parts.values())
 
 
-def best_split(config: Config, rates: Rates, size: Size, gpus: int) -> Config:
-    """The configuration with `gpus` GPUs dealt to rollout workers and learner ranks so that a step is shortest."""
+def best_split(config: Config, rates: Rates, size: Size, gpus: int, gpu_gib: float) -> Config | None:
+    """The configuration with `gpus` GPUs dealt to rollout workers and learner ranks so that a step is shortest.
+
+    None where no split fits into GPUs of `gpu_gib` GiB.
+    """
     found = [with_split(config, Split(workers=gpus, ranks=gpus, colocate=True))]
     found += [with_split(config, Split(workers=gpus - n, ranks=n, colocate=False)) for n in _ranks(gpus)]
     sequences = config.rl.queries_per_step * config.rl.group_size
-    fits = [one for one in found if one.learner.ranks * one.rl.updates_per_batch <= sequences] or found[-1:]
-    return min(fits, key=lambda one: step_seconds(one, step_parts(one, rates, size)))
+    fits = [
+        one
+        for one in found
+        if one.learner.ranks * one.rl.updates_per_batch <= sequences
+        and max(gpu_loads(one, size.policy).values()) <= gpu_gib
+    ]
+    return min(fits, key=lambda one: step_seconds(one, step_parts(one, rates, size)), default=None)
 
 
 def with_split(config: Config, split: Split) -> Config:
@@ -115,7 +123,13 @@ def with_split(config: Config, split: Split) -> Config:
 
 
 def check_fit(
-    config: Config, memory: Mapping[Kind, Footprint], *, gpus: int | None, gpu_gib: float, memory_gib: float | None
+    config: Config,
+    shape: PolicyShape,
+    memory: Mapping[Kind, Footprint],
+    *,
+    gpus: int | None,
+    gpu_gib: float,
+    memory_gib: float | None,
 ) -> None:
     """Raises UserError, with the smallest changes that help, for a configuration that the machines cannot hold."""
     needed = gpus_of(config)
@@ -132,10 +146,7 @@ def check_fit(
             f"rollout.workers {config.rollout.workers} and learner.ranks {config.learner.ranks} need {needed} GPUs and"
             f" {gpus} are given: lower them to {gpus} together, or set rollout.colocate=true with equal numbers"
         )
-    loads = {"rollout worker": memory["rollout"].device, "learner rank": memory["learner"].device}
-    if config.rollout.colocate:
-        loads = {"GPU with a rollout worker and a learner rank": sum(loads.values())}
-    for who, gib in loads.items():
+    for who, gib in gpu_loads(config, shape).items():
         if gib > gpu_gib:
             raise UserError(
                 f"a {who} needs about {gib:.0f} GiB of GPU memory and a GPU has {gpu_gib:g}: {_remedy(config, who)}"
@@ -227,7 +238,8 @@ def _slower(parameters: float, measured: float) -> float:
 
 def _ranks(gpus: int) -> list[int]:
     """Numbers of learner ranks to try for so many GPUs."""
-    return sorted({max(1, round(gpus * share / 16)) for share in range(1, 16)} & set(range(1, gpus)))
+    shares = {round(gpus * share / 16) for share in range(1, 16)}
+    return sorted((shares | {2**n for n in range(10)}) & set(range(1, gpus)))
 
 
 def _divisor(batch: int, at_most: int) -> int:

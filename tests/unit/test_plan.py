@@ -82,7 +82,8 @@ def test_more_actors_are_never_slower_and_never_beyond_one_sequence_each(
 @pytest.mark.parametrize("gpus", [1, 2, 3, 8, 16])
 def test_the_best_split_is_the_best_of_all(gpus: int) -> None:
     config = gpu_config(staleness=1)
-    best = plan.best_split(config, RATES, SIZE, gpus)
+    best = plan.best_split(config, RATES, SIZE, gpus, gpu_gib=200.0)
+    assert best is not None
     every = [plan.Split(workers=gpus, ranks=gpus, colocate=True)]
     every += [plan.Split(workers=gpus - n, ranks=n, colocate=False) for n in range(1, gpus)]
 
@@ -90,6 +91,7 @@ def test_the_best_split_is_the_best_of_all(gpus: int) -> None:
         return plan.step_seconds(one, plan.step_parts(one, RATES, SIZE))
 
     assert plan.gpus_of(best) == gpus
+    assert plan.best_split(config, RATES, SIZE, gpus, gpu_gib=4.0) is None
     assert seconds(best) == min(seconds(plan.with_split(config, split)) for split in every)
     parse_config(best.model_dump(mode="json"))  # a configuration that R4T would take
 
@@ -117,7 +119,7 @@ def test_what_cannot_fit_is_refused_with_the_change_that_helps(
 ) -> None:
     limits: dict[str, Any] = {"gpus": None, "gpu_gib": 80.0, "memory_gib": None} | given
     with pytest.raises(UserError) as raised:
-        plan.check_fit(config, footprints(config, SIZE.policy, SIZE.items), **limits)
+        plan.check_fit(config, SIZE.policy, footprints(config, SIZE.policy, SIZE.items), **limits)
     assert [fragment for fragment in fragments if fragment not in str(raised.value)] == []
 
 
@@ -230,7 +232,8 @@ def test_the_table_for_gpus_goes_from_1_to_512_and_says_what_is_assumed() -> Non
     config = load_config(ROOT / "cluster/kuberay/overlays/multi-node/cluster/config.yaml")
     found = describe(config, items=100_000, queries=20_000, parameters=1.7e9, gpus=24)
     assert [row["gpus"] for row in found["scaling"]] == list(plan.GPUS)
-    seconds = [row["seconds"] for row in found["scaling"]]
+    seconds = [row["seconds"] for row in found["scaling"] if "seconds" in row]
+    assert len(seconds) >= 8
     assert seconds == sorted(seconds, reverse=True)
     text = io.StringIO()
     show(Console(file=text, width=200), found)
