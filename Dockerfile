@@ -33,6 +33,7 @@ COPY r4t r4t
 COPY cluster cluster
 COPY jobs jobs
 COPY configs configs
+COPY benchmarks/rates.json benchmarks/rates.json
 RUN pip install -q --no-deps --no-build-isolation -e . && pip list --format=freeze >packages.txt
 USER 10001:10001
 CMD ["r4t", "--help"]
@@ -43,6 +44,7 @@ COPY r4t r4t
 COPY cluster cluster
 COPY jobs jobs
 COPY configs configs
+COPY benchmarks/rates.json benchmarks/rates.json
 RUN pip install -q --no-deps --no-build-isolation -e . && pip list --format=freeze >packages.txt
 USER 10001:10001
 CMD ["r4t", "--help"]

@@ -94,7 +94,8 @@ def footprints(config: Config, shape: PolicyShape, items: int) -> dict[Kind, Foo
     resident = RESIDENT[config.cluster.device]
     on_device: set[Kind] = set()
     if config.cluster.device != "cpu":
-        on_device = {"rollout", "learner", "retriever"} | ({"scorer", "shard"} if config.scorer.gpus else set())
+        on_device |= {"rollout", "learner", "retriever"}
+        on_device |= {"scorer", "shard"} if config.scorer.gpus else set()
     return {
         kind: Footprint(host=resident[kind], device=held[kind] + CONTEXT)
         if kind in on_device

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from jobs.plan import RATES
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 INSTALLER = (ROOT / "tools" / "install.sh").read_text()
 
@@ -61,7 +63,8 @@ def test_both_targets_end_without_root_as_the_manifests_run_them() -> None:
 def test_only_what_is_copied_travels_to_the_builder() -> None:
     copied = {word for line in re.findall(r"^COPY (.*)", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]}
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {Path(name).parts[0] for name in copied} == allowed
+    assert {Path(name).parts[0] for name in copied} == {Path(name).parts[0] for name in allowed}
+    assert RATES.relative_to(ROOT).as_posix() in copied & allowed  # what `r4t plan` reads by default
     assert all((ROOT / name).exists() for name in copied)
 
 
