@@ -13,6 +13,8 @@ from cluster.devices import Role, gpus, shares_gpus
 from r4t.config import Config
 from r4t.errors import UserError
 
+POOL = "pool"  # the label of Ray nodes that `rollout.pool` and its like select
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seat:
@@ -22,6 +24,8 @@ class Seat:
     bundle: int
     cpus: float
     gpus: float
+    pool: str | None = None
+    """Value of the label `pool` that its node must have; None: any node."""
 
     @property
     def resources(self) -> dict[str, float]:
@@ -53,17 +57,23 @@ class Placement:
 
 def seats(config: Config) -> tuple[Seat, ...]:
     """Every actor of the reinforcement-learning stage, one bundle each; colocated, learner i joins rollout worker i."""
-    plan: list[tuple[Role, int, float]] = [
-        ("rollout", config.rollout.workers, config.rollout.cpus),
-        ("learner", config.learner.ranks, config.learner.cpus),
-        ("scorer", config.scorer.workers, config.scorer.cpus),
-        ("shard", config.index.shards if config.index.shards > 1 else 0, config.scorer.cpus),
+    rollout, learner, scorer = config.rollout, config.learner, config.scorer
+    plan: list[tuple[Role, int, float, str | None]] = [
+        ("rollout", rollout.workers, rollout.cpus, rollout.pool),
+        ("learner", learner.ranks, learner.cpus, learner.pool),
+        ("scorer", scorer.workers, scorer.cpus, scorer.pool),
+        ("shard", config.index.shards if config.index.shards > 1 else 0, scorer.cpus, scorer.pool),
     ]
-    roles = [(role, cpus) for role, count, cpus in plan for _ in range(count)]
-    shared = config.rollout.workers if shares_gpus(config) else 0
+    roles = [(role, cpus, pool) for role, count, cpus, pool in plan for _ in range(count)]
+    shared = rollout.workers if shares_gpus(config) else 0
+    if shared and rollout.pool != learner.pool:
+        raise UserError(
+            f"rollout.colocate seats learner ranks beside rollout workers, but rollout.pool is {rollout.pool!r} and"
+            f" learner.pool {learner.pool!r}: make them equal"
+        )
     return tuple(
-        Seat(role=r, bundle=i if i < shared else i - shared, cpus=c, gpus=gpus(r, config))
-        for i, (r, c) in enumerate(roles)
+        Seat(role=r, bundle=i if i < shared else i - shared, cpus=c, gpus=gpus(r, config), pool=p)
+        for i, (r, c, p) in enumerate(roles)
     )
 
 
@@ -73,6 +83,12 @@ def bundles(wanted: tuple[Seat, ...]) -> list[dict[str, float]]:
     for seat in wanted:
         by_index.setdefault(seat.bundle, []).append(seat)
     return [_total(tuple(by_index[i])) for i in sorted(by_index)]
+
+
+def pools(wanted: tuple[Seat, ...]) -> list[str | None]:
+    """The pool of every bundle, in the order of `bundles`."""
+    by_index = {seat.bundle: seat.pool for seat in wanted}
+    return [by_index[i] for i in sorted(by_index)]
 
 
 def place(config: Config) -> Placement:
@@ -87,12 +103,17 @@ def place(config: Config) -> Placement:
                 f"the run needs {amount:g} {resource}s ({_explain(config, resource)}), the cluster has {have:g}:"
                 f" lower rollout.workers, learner.ranks, index.shards or their cpus, or add nodes"
             )
-    group = placement_group(bundles(wanted), strategy="PACK")
+    selectors = [{POOL: pool} if pool else {} for pool in pools(wanted)]
+    group = placement_group(bundles(wanted), strategy="PACK", bundle_label_selector=selectors)
     if not group.wait(config.cluster.placement_timeout):
         remove_placement_group(group)
+        asked = sorted({pool for pool in pools(wanted) if pool})
+        where = (
+            f" on nodes labelled {', '.join(f'{POOL}={pool}' for pool in asked)} (rollout.pool, ...)" if asked else ""
+        )
         raise UserError(
-            f"no place for {demand} within {config.cluster.placement_timeout:g} s, free: {ray.available_resources()};"
-            " wait for other jobs to end or raise cluster.placement_timeout"
+            f"no place for {demand}{where} within {config.cluster.placement_timeout:g} s, free:"
+            f" {ray.available_resources()}; wait for other jobs to end or raise cluster.placement_timeout"
         )
     return Placement(group=group, seats=wanted)
 

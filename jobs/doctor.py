@@ -1,4 +1,4 @@
-"""What this machine has, and whether the engines load on it."""
+"""What this machine or cluster has, whether the engines load, and what to do about what is wrong."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import psutil
+
+from jobs.checks import Check, check_reachable, machine_checks
 
 PACKAGES = {  # what to import -> distributions that may provide it
     "torch": ("torch",),
@@ -36,13 +40,17 @@ DEVICES = (
 )
 
 
-def examine() -> dict[str, Any]:
-    """Machine, versions and the result of importing each engine in a process of its own."""
+def examine(storage: Path, address: str | None = None) -> dict[str, Any]:
+    """Machine, versions, the result of importing each engine in a process of its own, and every check.
+
+    `storage` is where runs will be written; with `address` the nodes of that Ray cluster are examined too.
+    """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         packages = dict(zip(PACKAGES, pool.map(_package, PACKAGES, PACKAGES.values()), strict=True))
+    checks = machine_checks(storage) + (cluster_checks(address, storage) if address else [])
     return {
         "schema": 1,
-        "healthy": all(package["works"] for package in packages.values()),
+        "healthy": all(package["works"] for package in packages.values()) and all(check.ok for check in checks),
         "machine": {
             "system": platform.platform(),
             "python": platform.python_version(),
@@ -53,7 +61,29 @@ def examine() -> dict[str, Any]:
             "gpus": _gpus() if packages["torch"]["works"] else [],
         },
         "packages": packages,
+        "checks": [asdict(check) for check in checks],
     }
+
+
+def cluster_checks(address: str, storage: Path) -> list[Check]:
+    """Whether the cluster answers, and whether each of its nodes is like this one. Raises UserError without one."""
+    host, _, port = address.rpartition(":")
+    if host and "/" not in host and port.isdigit():
+        reachable = check_reachable(host, int(port), "cluster")
+        if not reachable.ok:
+            return [reachable]
+    import ray
+
+    from cluster.node_checks import examine_nodes
+    from cluster.session import start
+
+    start(address)
+    try:
+        found = [Check(name="node", ok=False, found=problem, fix=fix) for problem, fix in examine_nodes(storage)]
+        alive = sum(node["Alive"] for node in ray.nodes())
+    finally:
+        ray.shutdown()
+    return found or [Check(name="nodes", ok=True, found=f"{alive}, alike, and all see {storage}")]
 
 
 def show(found: dict[str, Any]) -> str:
@@ -68,7 +98,15 @@ def show(found: dict[str, Any]) -> str:
     for name, package in found["packages"].items():
         outcome = "works" if package["works"] else f"FAILS: {package['error']}"
         lines.append(f"  {name:<13} {package['version'] or 'absent':<16} {outcome}")
-    if not found["healthy"]:
+    for check in found["checks"]:
+        lines.append(
+            f"  {check['name']:<17} {check['found']}"
+            if check["ok"]
+            else f"  {check['name']:<17} FAILS: {check['found']}"
+        )
+        if not check["ok"]:
+            lines.append(f"  {'':<17} {check['fix']}")
+    if not all(package["works"] for package in found["packages"].values()):
         lines.append("Make the environment again: rm -rf .venv && make install")
     return "\n".join(lines)
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 import yaml
 
+from jobs import attempt
 from jobs.footprint import PeakMemory
 from jobs.run import Run, save_config
 from r4t.config import Config, flatten, parse_config
@@ -36,7 +38,8 @@ RESUMABLE = (
     "data.endpoint.url", "data.endpoint.api_key_env", "data.endpoint.timeout", "data.endpoint.concurrency",
     "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
     "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
-    "scorer.workers", "scorer.cpus", "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
+    "scorer.workers", "scorer.cpus", "rollout.pool", "learner.pool", "scorer.pool",
+    "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
     "sets.min_parsed", "sets.check_after",
     "rl.openrlhf.reward_urls", "rl.openrlhf.micro_batch", "rl.openrlhf.attention",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
@@ -50,7 +53,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     Raises UserError when the directory holds a run of another configuration, when another process works in it, or when
     an earlier stage is missing.
     """
-    wanted = _stages(stage)
+    wanted = check_stage(stage)
     check_same_config(folder, config)
     if all(is_finished(folder / name) for name in wanted):
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
@@ -95,21 +98,36 @@ def check_same_config(folder: Path, config: Config) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Holds the run directory for this process; the system lets go of it when the process ends, however it ends."""
+    """Holds the run directory for this process; the system lets go of it when the process ends, however it ends.
+
+    An attempt (`jobs.attempt`) takes it over from an older one.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    patience = attempt.claim(folder)
     with (folder / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _lock(handle, patience):
             handle.seek(0)
             raise UserError(
                 f"another process ({handle.read().strip() or 'unknown'}) is running in {folder}: wait for it to end,"
                 " stop it, or give this run another --run-dir"
-            ) from None
+            )
         handle.truncate(0)
         handle.write(f"pid {os.getpid()}")
         handle.flush()
         yield
+
+
+def _lock(handle: IO[str], patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.2)
+        else:
+            return True
 
 
 @contextmanager
@@ -141,7 +159,8 @@ def _job(stage: str, config: Config) -> str:
     return "jobs.train_folm_openrlhf" if other else STAGES[stage]
 
 
-def _stages(stage: str) -> list[str]:
+def check_stage(stage: str) -> list[str]:
+    """The stages that `--stage` names, in order. Raises UserError for an unknown one."""
     if stage == "all":
         return list(STAGES)
     if stage not in STAGES:

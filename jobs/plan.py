@@ -1,84 +1,141 @@
-"""How long stage 2 takes on many engines, and what it needs beside them, from rates that were measured."""
+"""`r4t plan`: what a configuration will take, as a table or JSON."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rich.console import Console
+from rich.table import Table
 
+from r4t import plan
 from r4t.config import Config
 from r4t.errors import UserError
-from r4t.lineage import read_json
-from r4t.sets.slices import slices
+from r4t.footprint import GIB, denoiser_parameters, footprints, policy_shape
+from r4t.rates import Rates, load_rates
 
-TRAIN_SHARE = 0.8  # of data.n_queries (paper App. C)
+RATES = Path(__file__).resolve().parent.parent / "benchmarks" / "rates.json"
+RECIPES = 4_734  # items of the embedded catalogue
 
 
-def plan(config: Config, measured: Path, engines: int, queries: int | None = None) -> dict[str, Any]:
-    """The plan for `engines` of the measured kind and `queries` training queries (default: those of the configuration).
-
-    `measured` is what `python -m benchmarks.synthesis RUN --engine` printed. Shards are dealt out whole, so the time is
-    that of the engine with the most. Raises UserError when a rate is missing.
-    """
-    rates = _rates(measured)
-    queries = queries or round(TRAIN_SHARE * config.data.n_queries)
-    parts = slices(np.arange(queries), config.sets)
-    answers = sum(part.answers for part in parts)
-    rounds = math.ceil(len(parts) / engines)
-    longest = max(part.answers for part in parts)
-    seconds = rounds * longest / rates["engine"] * (1 + rates["pipeline_adds"])
+def describe(
+    config: Config,
+    *,
+    rates: Path | None = None,
+    items: int | None = None,
+    queries: int | None = None,
+    parameters: float | None = None,
+    gpus: int | None = None,
+    gpu_memory: float = 80.0,
+    memory: float | None = None,
+) -> dict[str, Any]:
+    """The plan as JSON. Raises UserError for a configuration that cannot fit, and for what is not known."""
+    speeds = load_rates(rates or RATES, config.cluster.device)
+    if speeds.device != config.cluster.device:
+        raise UserError(
+            f"these rates were measured with cluster.device={speeds.device}, and the configuration says"
+            f" {config.cluster.device}: give --rates of a run on such machines"
+        )
+    size = _size(config, speeds, items, queries, parameters)
+    memories = footprints(config, size.policy, size.items)
+    plan.check_fit(config, size.policy, memories, gpus=gpus, gpu_gib=gpu_memory, memory_gib=memory)
+    found = plan.stages(config, speeds, size)
+    held = 0 if config.cluster.device == "cpu" else plan.gpus_of(config)
     return {
-        "engines": engines,
-        "queries": queries,
-        "answers": answers,
-        "shards": len(parts),
-        "hours": seconds / 3600,
-        "engines_busy": answers / (engines * rounds * longest),
-        "scorers": math.ceil(engines * rates["engine"] / rates["scorer"]),
-        "disk_gb": answers * rates["bytes_per_row"] / 1e9,
-        "measured": rates | {"file": str(measured)},
-        "advice": _advice(config, len(parts), engines, answers),
+        "schema": 1,
+        "name": config.name,
+        "device": config.cluster.device,
+        "rates": {"source": speeds.source, "measured": speeds.measured},
+        "size": {"items": size.items, "queries": size.queries, "policy_parameters": size.policy.parameters}
+        | {"retriever_parameters": size.retriever_parameters},
+        "stages": {name: _stage(stage, held) for name, stage in (found | {"total": plan.total(found)}).items()},
+        "memory_gib": {
+            kind: {"actors": plan.counts(config).get(kind, 1), "host": round(one.host, 2), "gpu": round(one.device, 2)}
+            for kind, one in memories.items()
+        },
+        "scaling": [] if config.cluster.device == "cpu" else _scaling(config, speeds, size, gpu_memory),
+        "assumptions": list(plan.ASSUMPTIONS),
     }
 
 
-def show(found: dict[str, Any]) -> str:
-    """The plan in lines."""
-    rates = found["measured"]
-    lines = [
-        f"{found['queries']} queries, {found['answers']} answers in {found['shards']} shards",
-        f"{found['engines']} engines at {rates['engine']:.4g} answers/s: {found['hours']:.3g} h,"
-        f" busy {found['engines_busy']:.0%} of it",
-        f"{found['scorers']} scorers at {rates['scorer']:.4g} answers/s keep up with them",
-        f"{found['disk_gb']:.3g} GB on disk",
-        f"(rates as measured in {rates['file']}, one engine there being one engine here)",
-    ]
-    return "\n".join([*lines, *found["advice"]])
+def show(console: Console, found: dict[str, Any]) -> None:
+    """The plan for people."""
+    kind = "measured" if found["rates"]["measured"] else "ASSUMED, not measured"
+    console.print(f"{found['name']} on {found['device']}, rates {kind}: {found['rates']['source']}")
+    table = Table("stage", "time", "GPU-hours", "storage, GiB", "bottleneck")
+    for name, stage in found["stages"].items():
+        hours = f"{stage['gpu_hours']:.2f}" if found["device"] != "cpu" else ""
+        table.add_row(name, duration(stage["seconds"]), hours, f"{stage['storage_gib']:.2f}", stage["bottleneck"])
+    console.print(table)
+    table = Table("role", "actors", "memory each, GiB", "GPU memory each, GiB")
+    for role, one in found["memory_gib"].items():
+        if one["actors"]:
+            table.add_row(role, str(one["actors"]), f"{one['host']:.1f}", f"{one['gpu']:.1f}")
+    console.print(table)
+    if found["scaling"]:
+        table = Table("GPUs", "sample + learn", "step", "whole run", "GPU-hours", "bottleneck of a step")
+        for row in found["scaling"]:
+            if "seconds" not in row:
+                table.add_row(str(row["gpus"]), "does not fit")
+                continue
+            split = "shared" if row["colocate"] else f"{row['rollout_workers']} + {row['learner_ranks']}"
+            cells = (duration(row["step_seconds"]), duration(row["seconds"]), f"{row['gpu_hours']:.1f}")
+            table.add_row(str(row["gpus"]), split, *cells, row["bottleneck"])
+        console.print(table)
+    for line in found["assumptions"]:
+        console.print(f"assumed: {line}", soft_wrap=True)
 
 
-def _rates(measured: Path) -> dict[str, float]:
-    again = f"run `python -m benchmarks.synthesis RUN --engine > {measured}` first"
-    if not measured.is_file():
-        raise UserError(f"no measurement at {measured}: {again}")
-    results = {result.get("what"): result for result in read_json(measured).get("results", [])}
-    try:
-        engine, replay = results["engine"], results["replay"]
-        return {
-            "engine": float(engine["engine_rows_per_second"]),
-            "pipeline_adds": max(0.0, float(engine["pipeline_adds"])),
-            "scorer": float(replay["rows_per_second"]),
-            "bytes_per_row": float(replay["bytes_per_row"]),
-        }
-    except (KeyError, TypeError):
-        raise UserError(f"{measured} holds no rates of engine and replay (several shards of each): {again}") from None
+def duration(seconds: float) -> str:
+    """`12.3 s`, `4.5 min`, `6.7 h`."""
+    for unit, length in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
-def _advice(config: Config, shards: int, engines: int, answers: int) -> list[str]:
-    if shards >= 4 * engines:
-        return []
-    smaller = max(1, answers // (8 * engines))
-    return [
-        f"only {shards} shards for {engines} engines: set sets.shard_answers to {smaller}"
-        f" (now {config.sets.shard_answers}) so that none waits long for the last"
-    ]
+def _size(config: Config, rates: Rates, items: int | None, queries: int | None, parameters: float | None) -> plan.Size:
+    own = config.data.kind == "recipes"
+    items = items or (RECIPES if own else rates.items)
+    if queries is None:
+        generated = config.task == "oar" and config.data.queries is None
+        queries = config.data.n_queries if generated else rates.queries
+    if items is None or queries is None:
+        raise UserError("the sizes of your catalogue are not known: give --items and --queries (all splits)")
+    policy, retriever = policy_shape(config.policy, parameters), denoiser_parameters(config)
+    return plan.Size(items=items, queries=queries, policy=policy, retriever_parameters=retriever)
+
+
+def _stage(stage: plan.Stage, gpus: int) -> dict[str, Any]:
+    return {
+        "seconds": round(stage.seconds, 2),
+        "gpu_hours": gpus * stage.seconds / 3600,
+        "storage_gib": stage.storage / GIB,
+        "bottleneck": stage.bottleneck,
+        "parts": {name: round(seconds, 2) for name, seconds in stage.parts.items()},
+    }
+
+
+def _scaling(config: Config, rates: Rates, size: plan.Size, gpu_gib: float) -> list[dict[str, Any]]:
+    """The best split of 1 to 512 GPUs, one row each; where nothing fits, the row holds the number alone."""
+    rows: list[dict[str, Any]] = []
+    for gpus in plan.GPUS:
+        best = plan.best_split(config, rates, size, gpus, gpu_gib)
+        if best is None:
+            rows.append({"gpus": gpus})
+            continue
+        parts = plan.step_parts(best, rates, size)
+        seconds = plan.total(plan.stages(best, rates, size)).seconds
+        rows.append(
+            {
+                "gpus": gpus,
+                "rollout_workers": best.rollout.workers,
+                "learner_ranks": best.learner.ranks,
+                "colocate": best.rollout.colocate,
+                "step_seconds": plan.step_seconds(best, parts),
+                "seconds": seconds,
+                "gpu_hours": gpus * seconds / 3600,
+                "bottleneck": max(parts, key=parts.__getitem__),
+            }
+        )
+    return rows

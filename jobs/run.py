@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jobs import attempt
 from r4t.config import Config
 from r4t.lineage import atomic_path
 from r4t.tracking import MetricsFile, Sink
@@ -45,6 +46,7 @@ class Run:
 
     def log(self, stage: str, step: int, values: Mapping[str, float], line: str | None = None) -> None:
         """Records one step's numbers everywhere, and prints `line` (by default the numbers) as its one console line."""
+        attempt.check(self.folder)
         for sink in self._sinks:
             sink.write(stage, step, values)
         if line is None:
@@ -52,7 +54,8 @@ class Run:
         self.say(line)
 
     def say(self, text: str) -> None:
-        """Prints a line and keeps it, with the time, in `log.txt`."""
+        """Prints a line and keeps it, with the time, in `log.txt`. UserError once a newer attempt owns the run."""
+        attempt.check(self.folder)
         self._console.print(text, markup=False)
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         self._log.flush()

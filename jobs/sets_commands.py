@@ -45,3 +45,20 @@ def reground(
 
     found = job.reground(run, catalog, out)
     typer.echo(to_json(found) if as_json else job.show(found))
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    measured: Annotated[Path, typer.Option(metavar="FILE", help="What `benchmarks.synthesis RUN --engine` printed.")],
+    engines: Annotated[int, typer.Option(min=1, help="Engines of the measured kind.")] = 256,
+    queries: Annotated[int | None, typer.Option(min=1, help="Training queries. Default: the configuration's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Work out what synthesis takes on many engines: hours, scorers, disk."""
+    from jobs import synthesis_plan as job
+    from r4t.config import load_config
+    from r4t.lineage import to_json
+
+    found = job.plan(load_config(config), measured, engines, queries)
+    typer.echo(to_json(found) if as_json else job.show(found))

@@ -122,6 +122,7 @@ class Rollout(Section):
     kv_cache_gib: float = Field(0.5, gt=0)
     threads: int | None = Field(None, ge=1)  # of one engine on CPU; None: every core
     cpus: float = Field(1, gt=0)
+    pool: str | None = None  # only Ray nodes with the label pool=NAME may seat a worker, e.g. spot; None: any node
     colocate: bool = False  # on cuda: worker i shares the GPU of learner rank i, and its memory
 
 
@@ -132,9 +133,11 @@ class Learner(Section):
     micro_tokens: int = Field(4096, ge=1)  # padded tokens per rank and forward pass
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
     cpus: float = Field(0.25, gt=0)
+    pool: str | None = None  # as rollout.pool
 
 
 class Scorer(Section):
     workers: int = Field(1, ge=1)
     cpus: float = Field(0.25, gt=0)
     gpus: float = Field(0, ge=0, le=1)  # on cuda: share of a GPU that each holds and searches on; 0: on the CPU
+    pool: str | None = None  # as rollout.pool, for the shards of the index too

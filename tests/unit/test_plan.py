@@ -1,56 +1,259 @@
-"""The plan of stage 2 on many engines."""
+"""`r4t plan`: rates that a run gives predict that run, and predictions follow from work and rates."""
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from support import ROOT
 
-from jobs.plan import plan, show
-from r4t.config import Config, parse_config
+from jobs.plan import describe, duration, show
+from r4t import plan
+from r4t.config import Config, load_config, parse_config
 from r4t.errors import UserError
+from r4t.footprint import PolicyShape, footprints, policy_shape
+from r4t.rates import Rates, load_rates
+
+SHIPPED = ROOT / "benchmarks" / "rates.json"
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+RATES = Rates(
+    source="test", measured=True, device="cuda", parameters=1e9, retriever_parameters=1e6, answer_tokens=100.0,
+    encode=1000.0, warm=50.0, generate=10_000.0, score=500.0, train=8_000.0, synthesise=40.0, denoise=2_000.0,
+    evaluate=5.0, sync=0.2, overhead=0.1, start=60.0, answer_bytes=130.0,
+)  # fmt: skip
+SIZE = plan.Size(
+    items=10_000,
+    queries=5_000,
+    policy=PolicyShape(parameters=10**9, hidden=2048, layers=16, vocabulary=32_000),
+    retriever_parameters=10**6,
+)
 
 
-def measured(folder: Path, **engine: float) -> Path:
-    rates = {"what": "engine", "engine_rows_per_second": 100.0, "pipeline_adds": 0.25} | engine
-    replay = {"what": "replay", "rows_per_second": 20_000.0, "bytes_per_row": 60.0}
-    path = folder / "measured.json"
-    path.write_text(json.dumps({"results": [{"what": "replay", "rows_per_second": None}, replay, rates]}))
-    return path
+def gpu_config(workers: int = 2, ranks: int = 2, staleness: int = 0, colocate: bool = False, **rl: int) -> Config:
+    return parse_config(
+        {
+            "cluster": {"device": "cuda"},
+            "rollout": {"workers": workers, "colocate": colocate},
+            "learner": {"ranks": ranks},
+            "rl": {"queries_per_step": 32, "group_size": 8, "staleness": staleness} | rl,
+        }
+    )
 
 
-def paper(**sets: int) -> Config:
-    return parse_config({"sets": {"samples_per_query": 128, **sets}})
+def test_a_step_is_its_work_divided_by_the_rates() -> None:
+    parts = plan.step_parts(gpu_config(workers=4, ranks=2), RATES, SIZE)
+    answers = 32 * 8
+    assert parts == pytest.approx(
+        {
+            "sampling": answers * 100 / (4 * 10_000),
+            "scoring": answers / 500,
+            "learning": answers * 100 / (2 * 8_000),
+            "weights": 0.2,
+            "overhead": 0.1,
+        }
+    )
+    assert plan.step_seconds(gpu_config(), parts) == pytest.approx(sum(parts.values()))
+    ahead = parts["sampling"] + parts["scoring"]
+    assert plan.step_seconds(gpu_config(staleness=1), parts) == pytest.approx(max(ahead, parts["learning"]) + 0.3)
+    shared = gpu_config(staleness=1, colocate=True)
+    assert plan.step_seconds(shared, parts) == pytest.approx(sum(parts.values()))  # one GPU does one thing at a time
 
 
-def test_the_plan_follows_from_the_rates(tmp_path: Path) -> None:
-    found = plan(paper(shard_answers=1024), measured(tmp_path), 256, queries=8 * 256 * 10)
-    assert (found["answers"], found["shards"]) == (20_480 * 128, 2560)
-    assert found["hours"] == pytest.approx(10 * 1024 / 100 * 1.25 / 3600)
-    assert found["engines_busy"] == pytest.approx(1)
-    assert found["scorers"] == 2  # 25,600 answers/s at 20,000 a scorer
-    assert found["disk_gb"] == pytest.approx(20_480 * 128 * 60 / 1e9)
-    assert found["advice"] == []
-    assert "2560 shards" in show(found)
+@settings(max_examples=50, deadline=None)
+@given(workers=st.integers(1, 300), ranks=st.integers(1, 60), staleness=st.integers(0, 1))
+def test_more_actors_are_never_slower_and_never_beyond_one_sequence_each(
+    workers: int, ranks: int, staleness: int
+) -> None:
+    def seconds(w: int, r: int) -> float:
+        config = plan.with_split(gpu_config(staleness=staleness), plan.Split(workers=w, ranks=r, colocate=False))
+        return plan.step_seconds(config, plan.step_parts(config, RATES, SIZE))
+
+    assert seconds(workers + 1, ranks) <= seconds(workers, ranks)
+    assert seconds(workers, ranks + 1) <= seconds(workers, ranks)
+    assert seconds(10_000, ranks) == seconds(32 * 8, ranks)
 
 
-def test_one_shard_too_many_costs_a_whole_round_and_too_few_are_named(tmp_path: Path) -> None:
-    rates = measured(tmp_path)
-    full, over = (plan(paper(shard_answers=1024), rates, 256, queries=8 * n) for n in (256, 257))
-    assert over["hours"] == pytest.approx(2 * full["hours"])
-    assert over["engines_busy"] == pytest.approx(257 / 512)
-    assert "sets.shard_answers" in show(over)
+@pytest.mark.parametrize("gpus", [1, 2, 3, 8, 16])
+def test_the_best_split_is_the_best_of_all(gpus: int) -> None:
+    config = gpu_config(staleness=1)
+    best = plan.best_split(config, RATES, SIZE, gpus, gpu_gib=200.0)
+    assert best is not None
+    every = [plan.Split(workers=gpus, ranks=gpus, colocate=True)]
+    every += [plan.Split(workers=gpus - n, ranks=n, colocate=False) for n in range(1, gpus)]
+
+    def seconds(one: Config) -> float:
+        return plan.step_seconds(one, plan.step_parts(one, RATES, SIZE))
+
+    assert plan.gpus_of(best) == gpus
+    assert plan.best_split(config, RATES, SIZE, gpus, gpu_gib=4.0) is None
+    assert seconds(best) == min(seconds(plan.with_split(config, split)) for split in every)
+    parse_config(best.model_dump(mode="json"))  # a configuration that R4T would take
 
 
-def test_the_configuration_says_how_many_queries(tmp_path: Path) -> None:
-    assert plan(Config(), measured(tmp_path), 1)["queries"] == 0.8 * Config().data.n_queries
+def test_a_stage_names_what_it_spends_most_on() -> None:
+    found = plan.stages(gpu_config(steps=1000), RATES, SIZE)
+    assert found["folm"].bottleneck == "learning"
+    assert plan.total(found).seconds == pytest.approx(sum(stage.seconds for stage in found.values()))
+    assert plan.stages(gpu_config(steps=1), RATES, SIZE)["folm"].bottleneck != "learning"
+    twice = RATES.model_copy(update={"train": 16_000.0})
+    assert plan.stages(gpu_config(steps=1000), twice, SIZE)["folm"].seconds < found["folm"].seconds
 
 
-def test_a_missing_measurement_names_the_command(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"benchmarks\.synthesis RUN --engine"):
-        plan(Config(), tmp_path / "none.json", 1)
-    path = tmp_path / "other.json"
-    path.write_text('{"results": [{"what": "replay"}]}')
-    with pytest.raises(UserError, match="no rates of engine and replay"):
-        plan(Config(), path, 1)
+@pytest.mark.parametrize(
+    ("config", "given", "fragments"),
+    [
+        (gpu_config(workers=6, ranks=4), {"gpus": 8}, ["need 10 GPUs and 8 are given", "rollout.colocate"]),
+        (gpu_config(), {"gpu_gib": 10.0}, ["a learner rank needs about", "zero_stage=3", "gradient_checkpointing"]),
+        (gpu_config(colocate=True), {"gpu_gib": 20.0}, ["a GPU with a rollout worker", "kv_cache_gib"]),
+        (Config(), {"memory_gib": 2.0}, ["2 are given", "learner.micro_tokens"]),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_change_that_helps(
+    config: Config, given: dict[str, Any], fragments: list[str]
+) -> None:
+    limits: dict[str, Any] = {"gpus": None, "gpu_gib": 80.0, "memory_gib": None} | given
+    with pytest.raises(UserError) as raised:
+        plan.check_fit(config, SIZE.policy, footprints(config, SIZE.policy, SIZE.items), **limits)
+    assert [fragment for fragment in fragments if fragment not in str(raised.value)] == []
+
+
+def finished_run(folder: Path, config: Config, *, zero_shot: bool = True) -> dict[str, float]:
+    """A run directory as a machine with known rates would leave it. Returns those rates."""
+    truth = {
+        "generate": 1500.0,
+        "score": 600.0,
+        "train": 1000.0,
+        "sync": 0.1,
+        "warm": 40.0,
+        "start": 50.0,
+        "denoise": 300.0,
+    }
+    rl, answers = config.rl, config.rl.queries_per_step * config.rl.group_size
+    validations = 1 + rl.steps // rl.validate_every
+    sampled = answers + rl.validate_queries * validations / rl.steps
+    busy = {
+        "rollout": sampled * 40 / (truth["generate"] * config.rollout.workers),
+        "score": sampled / (truth["score"] * config.scorer.workers),
+        "train": answers * 40 / (truth["train"] * config.learner.ranks),
+        "sync": truth["sync"],
+    }
+    wall = sum(busy.values())
+    step = {"step/seconds": wall, "tokens/answer": 40.0} | {f"share/{name}": part / wall for name, part in busy.items()}
+    per_warm_step = config.warm_start.batch / (truth["warm"] * config.learner.ranks)
+    lines = [
+        {"stage": "warm_start", "step": n, "time": n * per_warm_step, "values": {"loss": 1.0}}
+        for n in range(50, config.warm_start.steps + 1, 50)
+    ]
+    lines += [{"stage": "folm", "step": n, "time": 0.0, "values": step} for n in range(1, rl.steps + 1)]
+    folder.mkdir()
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    retriever = config.retriever
+    metrics = {
+        "prepare": {"items": 900, "queries_train": 800, "queries_valid": 100, "queries_test": 100, "seconds": 2.0},
+        "folm": {"seconds": truth["start"] + per_warm_step * config.warm_start.steps + rl.steps * wall},
+        "sets": {"answers": 1600, "seconds": 64.0},
+        "retriever": {"parameters": 700_000, "seconds": retriever.steps * retriever.batch / truth["denoise"]},
+        "evaluate": {"seconds": 25.0},
+    }
+    for name, values in metrics.items():
+        (folder / name).mkdir()
+        manifest = {"config": config.model_dump(mode="json"), "metrics": values}
+        (folder / name / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "sets" / "shard-00000.parquet").write_bytes(b"x" * 320_000)
+    assert zero_shot == config.evaluate.zero_shot_diffusion
+    return truth
+
+
+def test_rates_of_a_run_are_those_of_its_machine_and_predict_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(QUICKSTART, ["evaluate.queries=100", "rl.validate_queries=100"])
+    truth = finished_run(tmp_path / "run", config)
+    policy = policy_shape(config.policy)
+    monkeypatch.setattr("r4t.rates.policy_parameters", lambda _: float(policy.parameters))
+    rates = load_rates(tmp_path / "run", "cpu")
+    assert {name: getattr(rates, name) for name in truth} == pytest.approx(truth)
+    assert rates.synthesise == pytest.approx(3200 / 64 / 2)
+    assert rates.answer_bytes == pytest.approx(100)
+    assert (rates.items, rates.queries) == (900, 1000)
+    size = plan.Size(items=900, queries=1000, policy=policy, retriever_parameters=700_000)
+    found = plan.stages(config, rates, size)
+    for name, stage in found.items():
+        measured = json.loads((tmp_path / "run" / name / "manifest.json").read_text())["metrics"]["seconds"]
+        assert stage.seconds == pytest.approx(measured, rel=0.01), name
+
+
+def test_rates_of_half_a_run_are_refused(tmp_path: Path) -> None:
+    config = load_config(QUICKSTART)
+    finished_run(tmp_path / "run", config)
+    (tmp_path / "run" / "sets" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="no finished sets"):
+        load_rates(tmp_path / "run", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        (None, "no rates at"),
+        ("{}", "no rates for 'cpu'"),
+        ('{"rates": {"cpu": {"generate": -1}}}', "not usable.*generate"),
+    ],
+)
+def test_a_file_that_holds_no_rates_is_refused(tmp_path: Path, content: str | None, fragment: str) -> None:
+    if content is not None:
+        (tmp_path / "rates.json").write_text(content)
+    with pytest.raises(UserError, match=fragment):
+        load_rates(tmp_path / "rates.json", "cpu")
+
+
+def test_the_shipped_rates_say_which_were_measured() -> None:
+    assert load_rates(SHIPPED, "cpu").measured
+    assert not load_rates(SHIPPED, "cuda").measured
+
+
+def test_the_plan_of_the_quickstart_in_json_and_in_words() -> None:
+    found = describe(load_config(QUICKSTART))
+    assert list(found["stages"]) == ["prepare", "folm", "sets", "retriever", "evaluate", "total"]
+    assert found["scaling"] == []
+    assert json.loads(json.dumps(found)) == found
+    text = io.StringIO()
+    show(Console(file=text, width=200), found)
+    assert "rates measured" in text.getvalue()
+    assert "assumed: " in text.getvalue()
+
+
+def test_the_table_for_gpus_goes_from_1_to_512_and_says_what_is_assumed() -> None:
+    config = load_config(ROOT / "cluster/kuberay/overlays/multi-node/cluster/config.yaml")
+    found = describe(config, items=100_000, queries=20_000, parameters=1.7e9, gpus=24)
+    assert [row["gpus"] for row in found["scaling"]] == list(plan.GPUS)
+    seconds = [row["seconds"] for row in found["scaling"] if "seconds" in row]
+    assert len(seconds) >= 8
+    assert seconds == sorted(seconds, reverse=True)
+    text = io.StringIO()
+    show(Console(file=text, width=200), found)
+    assert "ASSUMED, not measured" in text.getvalue()
+
+
+def test_sizes_that_are_not_known_are_asked_for() -> None:
+    table = parse_config({"data": {"kind": "table", "items": "/absent/items.parquet"}})
+    with pytest.raises(UserError, match="--items and --queries"):
+        describe(table)
+
+
+def test_rates_of_another_kind_of_machine_are_refused(tmp_path: Path) -> None:
+    wrong = json.loads(SHIPPED.read_text())
+    wrong["rates"]["cuda"] = wrong["rates"]["cpu"]
+    (tmp_path / "rates.json").write_text(json.dumps(wrong))
+    with pytest.raises(UserError, match=r"cluster\.device=cpu"):
+        describe(gpu_config(), rates=tmp_path / "rates.json")
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(12.34, "12.3 s"), (270, "4.5 min"), (24_120, "6.7 h")])
+def test_durations_read_well(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,179 @@
+"""Kubernetes manifests that fit a configuration: the pods of cluster/kuberay, sized by `cluster.pods`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster.pods import OBJECT_STORE_GIB, Group, Node, head_memory_gib, worker_groups
+from cluster.roles import POOL
+from r4t.config import Config, flatten
+from r4t.errors import UserError
+from r4t.footprint import Footprint, Kind
+
+Manifest = dict[str, Any]
+MOUNT = Path("/runs")  # where the pods see the shared storage
+CONFIG = "/etc/r4t/config.yaml"
+SECRETS = "r4t-secrets"
+HEAD_CPUS = {"cpu": 2, "cuda": 4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What the user decides beside the configuration."""
+
+    name: str
+    run_dir: str
+    image: str
+    node: Node
+    stage: str = "all"
+    namespace: str = "r4t"
+    queue: str = "r4t"
+
+
+def manifests(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> list[Manifest]:
+    """The ConfigMap with the configuration and the RayJob that runs it.
+
+    Raises UserError for a path that the pods do not see, and for an actor that no node can hold.
+    """
+    check_paths(config, wish.run_dir)
+    return [config_map(config, wish), ray_job(config, wish, memory)]
+
+
+def check_paths(config: Config, run_dir: str) -> None:
+    """Raises UserError for every path outside the shared storage: a pod sees none of this machine's folders."""
+    named = {"--run-dir": Path(run_dir)} | {
+        key: Path(value)
+        for key, value in flatten(config).items()
+        if isinstance(value, str) and (key in PATHS or (key == "data.families" and "/" in value))
+    }
+    outside = [f"  {key}: {path}" for key, path in named.items() if not path.is_relative_to(MOUNT)]
+    if outside:
+        raise UserError(
+            f"the pods see the shared storage at {MOUNT}, and not:\n" + "\n".join(outside) + "\n"
+            f"Copy these there and name them as the pods see them, e.g. --set data.items={MOUNT}/data/items.parquet"
+        )
+
+
+PATHS = (
+    "data.items", "data.sets", "data.item_vectors", "data.queries", "encoder.path", "policy.model",
+    "evaluate.judge_path",
+)  # fmt: skip
+
+
+def config_map(config: Config, wish: Wish) -> Manifest:
+    """The resolved configuration. It holds names of secrets, never a secret."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{wish.name}-config", "namespace": wish.namespace, "labels": _labels()},
+        "data": {"config.yaml": text},
+    }
+
+
+def ray_job(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> Manifest:
+    """The RayJob: what is fixed comes from cluster/kuberay, what depends on the configuration is set here."""
+    job = _shipped("components/job/rayjob.yaml")
+    cluster = _shipped("base/raycluster.yaml")["spec"]
+    job["metadata"] |= {"name": wish.name, "namespace": wish.namespace, "labels": _labels(wish.queue)}
+    stage = "" if wish.stage == "all" else f" --stage {wish.stage}"
+    job["spec"]["entrypoint"] = f"r4t run {CONFIG} --run-dir {wish.run_dir}{stage}"
+    job["spec"]["submitterPodTemplate"]["spec"]["containers"][0]["image"] = wish.image
+    job["spec"]["rayClusterSpec"] = cluster
+    head, (worker,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    head_cpus = HEAD_CPUS[config.cluster.device]
+    _fit(head, config, wish, Group(pool=None, replicas=1, cpus=head_cpus, gpus=0, memory_gib=head_memory_gib(memory)))
+    groups = worker_groups(config, wish.node, memory, wish.stage)
+    cluster["workerGroupSpecs"] = [_workers(worker, group, config, wish) for group in groups]
+    return job
+
+
+def _workers(template: Manifest, group: Group, config: Config, wish: Wish) -> Manifest:
+    own = copy.deepcopy(template)
+    own["groupName"] = group.pool or "workers"
+    own |= dict.fromkeys(("replicas", "minReplicas", "maxReplicas"), group.replicas)
+    own["rayStartParams"] |= {"num-cpus": str(group.cpus), "num-gpus": str(group.gpus)}
+    pod = own["template"]["spec"]
+    if group.pool:
+        own["labels"] = {POOL: group.pool}
+        pod["nodeSelector"] = {POOL: group.pool}
+        pod["tolerations"] = [{"key": POOL, "value": group.pool, "effect": "NoSchedule"}]
+    if group.gpus:
+        pod.setdefault("tolerations", []).append(
+            {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+        )
+    _fit(own, config, wish, group)
+    return own
+
+
+def _fit(spec: Manifest, config: Config, wish: Wish, group: Group) -> None:
+    """Image, resources, secrets and the size of /dev/shm of one pod template, in place."""
+    spec["rayStartParams"]["object-store-memory"] = str(int(OBJECT_STORE_GIB * 2**30))
+    pod = spec["template"]["spec"]
+    (container,) = pod["containers"]
+    container["image"] = wish.image
+    amounts = {"cpu": str(group.cpus), "memory": f"{group.memory_gib}Gi"}
+    if group.gpus:
+        amounts["nvidia.com/gpu"] = str(group.gpus)
+    for kind, given in container["resources"].items():
+        container["resources"][kind] = amounts | {"ephemeral-storage": given["ephemeral-storage"]}
+    container["env"] = [one for one in container["env"] if "secretKeyRef" not in one.get("valueFrom", {})] + [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRETS, "key": key}}} for name, key in secrets(config)
+    ]
+    for volume in pod["volumes"]:
+        if volume["name"] == "config":
+            volume["configMap"]["name"] = f"{wish.name}-config"
+        elif volume["name"] == "shm":
+            volume["emptyDir"]["sizeLimit"] = f"{int(OBJECT_STORE_GIB) + group.gpus}Gi"
+
+
+def secrets(config: Config) -> Sequence[tuple[str, str]]:
+    """(environment variable, key of the Secret `r4t-secrets`) of every secret that the configuration needs."""
+    wanted = []
+    if config.tracking.wandb == "online":
+        wanted.append(("WANDB_API_KEY", "wandb-api-key"))
+    if config.data.writer == "endpoint":
+        wanted.append((config.data.endpoint.api_key_env, "endpoint-api-key"))
+    return wanted
+
+
+class Dumper(yaml.SafeDumper):
+    """Plain YAML without aliases; texts of several lines stay readable."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002  a signature of yaml's
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Dumper.add_representer(str, _text)
+
+
+def to_yaml(documents: Sequence[Manifest]) -> str:
+    """YAML documents, in order."""
+    return yaml.dump_all(documents, Dumper=Dumper, sort_keys=False, width=120)
+
+
+def _labels(queue: str | None = None) -> dict[str, str]:
+    labels = {"app.kubernetes.io/part-of": "r4t"}
+    return labels | ({"kueue.x-k8s.io/queue-name": queue} if queue else {})
+
+
+def _shipped(path: str) -> Manifest:
+    """A manifest of cluster/kuberay. Aliases in the file become copies, which can be changed one by one."""
+    return _unaliased(yaml.safe_load((files("cluster") / "kuberay" / path).read_text()))
+
+
+def _unaliased(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unaliased(part) for key, part in value.items()}
+    return [_unaliased(part) for part in value] if isinstance(value, list) else value

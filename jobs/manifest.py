@@ -1,0 +1,78 @@
+"""`r4t manifest`: the RayJob that fits a configuration, as YAML."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from cluster.manifest import Wish, manifests, to_yaml
+from cluster.pods import Node
+from jobs.pipeline import check_stage
+from r4t.config import Config
+from r4t.errors import UserError
+from r4t.footprint import footprints, policy_shape
+
+VERSION = "0.1.0"
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")  # Kubernetes appends up to 24 characters to a RayJob's name
+IMAGE = re.compile(r"[^\s@]+(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})")
+PATH = re.compile(r"/[A-Za-z0-9._/-]+")
+
+
+def write(
+    config: Config,
+    *,
+    name: str | None,
+    run_dir: str | None,
+    image: str | None,
+    node: Node,
+    stage: str,
+    namespace: str,
+    queue: str,
+    items: int,
+    parameters: float | None,
+) -> str:
+    """The ConfigMap and the RayJob as YAML documents. Raises UserError for anything Kubernetes or Ray would refuse."""
+    check_stage(stage)
+    kind = "cpu" if config.cluster.device == "cpu" else "gpu"
+    wish = Wish(
+        name=_matching(
+            name or _plain(config.name), NAME, "--name", "lower-case letters, digits and dashes, at most 40"
+        ),
+        run_dir=_matching(
+            run_dir or f"/runs/{_plain(config.name)}", PATH, "--run-dir", "an absolute path without spaces"
+        ),
+        image=_pinned(image or f"r4t:{VERSION}-{kind}"),
+        node=node,
+        stage=stage,
+        namespace=namespace,
+        queue=queue,
+    )
+    memory = footprints(config, policy_shape(config.policy, parameters), items)
+    command = (
+        f"r4t manifest, {shlex.quote(config.name)}: {wish.stage} on nodes of {node.cpus:g} CPUs, {node.gpus} GPUs,"
+    )
+    header = f"# {command} {node.memory_gib:g} GiB. Needs cluster/kuberay/support.\n"
+    return header + to_yaml(manifests(config, wish, memory))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9-]+", "-", name.lower()).strip("-")[:40].strip("-") or "r4t"
+
+
+def _matching(text: str, pattern: re.Pattern[str], option: str, what: str) -> str:
+    if not pattern.fullmatch(text):
+        raise UserError(f"{option} {text!r}: give {what}")
+    return text
+
+
+def _pinned(image: str) -> str:
+    if not IMAGE.fullmatch(image) or image.endswith(":latest"):
+        raise UserError(f"--image {image!r} names no fixed version: give a tag other than latest, or a digest")
+    return image
+
+
+def save(text: str, path: Path) -> None:
+    """Writes the documents where `path` says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

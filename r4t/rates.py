@@ -1,0 +1,148 @@
+"""How fast each kind of work goes: read from a finished run, or from a small JSON file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from r4t.config import Config, parse_config
+from r4t.config.section import Section
+from r4t.errors import UserError
+from r4t.lineage import read_json, read_manifest
+from r4t.tracking import read_metrics
+
+
+class Rates(Section):
+    """Work per second of one actor of its kind, at the reference sizes. Unknown keys are refused."""
+
+    source: str
+    measured: bool  # False: assumed, and every output says so
+    device: str
+    parameters: float = Field(gt=0)  # of the policy
+    retriever_parameters: float = Field(gt=0)
+    answer_tokens: float = Field(gt=0)  # of one answer
+    encode: float = Field(gt=0)  # texts, of the driver
+    warm: float = Field(gt=0)  # warm-start examples, of one learner rank
+    generate: float = Field(gt=0)  # tokens, of one rollout worker while it trains
+    score: float = Field(gt=0)  # answers, of one scorer
+    train: float = Field(gt=0)  # answer tokens, of one learner rank, all optimiser steps of a batch included
+    synthesise: float = Field(gt=0)  # answers, of one rollout worker in stage sets, its start included
+    denoise: float = Field(gt=0)  # sets, of one retriever rank
+    evaluate: float = Field(gt=0)  # queries and seeds, of the driver and one rollout worker, all methods
+    sync: float = Field(ge=0)  # seconds to publish the weights
+    overhead: float = Field(ge=0)  # seconds of a step that none of the above explains
+    start: float = Field(ge=0)  # seconds until all actors of stage folm work
+    answer_bytes: float = Field(gt=0)  # of one stored answer
+    items: int | None = None  # of the catalogue it was measured on
+    queries: int | None = None
+
+
+def load_rates(path: Path, device: str) -> Rates:
+    """Rates of a finished run directory, or of `device` in a JSON file (`benchmarks/rates.json`).
+
+    Raises UserError for a run that has not finished, a file of another shape, and a device without rates.
+    """
+    if path.is_dir():
+        return rates_of_run(path)
+    if not path.is_file():
+        raise UserError(f"no rates at {path}: give a finished run directory, or a JSON file like benchmarks/rates.json")
+    found = read_json(path)
+    known = found.get("rates", {}) if isinstance(found, dict) else {}
+    if device not in known:
+        raise UserError(f"{path} has no rates for '{device}' (it has {', '.join(known) or 'none'}): --rates RUN of one")
+    try:
+        return Rates.model_validate(known[device])
+    except ValidationError as error:
+        wrong = ", ".join(".".join(map(str, one["loc"])) + f" ({one['msg']})" for one in error.errors())
+        raise UserError(f"{path}: the rates of '{device}' are not usable: {wrong}") from None
+
+
+def rates_of_run(folder: Path) -> Rates:
+    """What a finished run says of its machine. Raises UserError when a stage of it has not finished."""
+    stages = {name: read_manifest(folder / name) for name in ("prepare", "folm", "sets", "retriever", "evaluate")}
+    if missing := [name for name, manifest in stages.items() if manifest is None]:
+        raise UserError(f"{folder} has no finished {', '.join(missing)}: rates are read from a whole run")
+    config = parse_config(stages["folm"]["config"])  # type: ignore[index]
+    done = {name: manifest["metrics"] for name, manifest in stages.items() if manifest}
+    lines = read_metrics(folder / "metrics.jsonl")
+    steps = [line["values"] for line in lines if line["stage"] == "folm"]
+    warm = [(line["step"], line["time"]) for line in lines if line["stage"] == "warm_start"]
+    if len(steps) < 2 or len(warm) < 2 or warm[-1][1] <= warm[0][1]:
+        raise UserError(f"{folder}/metrics.jsonl has too few steps to tell rates: use a run with more of them")
+    return Rates(
+        source=f"run {config.name}",
+        measured=True,
+        device=config.cluster.device,
+        items=int(done["prepare"]["items"]),
+        queries=int(sum(value for name, value in done["prepare"].items() if name.startswith("queries_"))),
+        encode=_rate(_texts(done["prepare"]), done["prepare"]["seconds"]),
+        warm=config.warm_start.batch * (warm[-1][0] - warm[0][0]) / (warm[-1][1] - warm[0][1]) / config.learner.ranks,
+        **_loop(config, steps, done["folm"]["seconds"], warm),
+        **_later(config, folder, done),
+    )
+
+
+def _loop(
+    config: Config, steps: list[dict[str, float]], seconds: float, warm: list[tuple[int, float]]
+) -> dict[str, float]:
+    """Rates of the reinforcement-learning loop. A step's wall time holds validations too, whose work is known."""
+    wall = [step["step/seconds"] for step in steps]
+    busy = {name: mean(step[f"share/{name}"] * t for step, t in zip(steps, wall, strict=True)) for name in SHARES}
+    tokens = mean(step["tokens/answer"] for step in steps)
+    rl, answers = config.rl, config.rl.queries_per_step * config.rl.group_size
+    validations = 1 + rl.steps // rl.validate_every
+    sampled = answers + rl.validate_queries * validations / rl.steps  # answers a step, validation's among them
+    generate = sampled * tokens / (busy["rollout"] * config.rollout.workers)
+    explained = sum(busy.values())
+    warming = (warm[-1][1] - warm[0][1]) / (warm[-1][0] - warm[0][0]) * config.warm_start.steps
+    return {
+        "answer_tokens": tokens,
+        "generate": generate,
+        "score": sampled / (busy["score"] * config.scorer.workers),
+        "train": answers * tokens / (busy["train"] * config.learner.ranks),
+        "sync": busy["sync"],
+        "overhead": max(0.0, mean(wall) - explained) if config.rl.staleness == 0 else 0.0,
+        "start": max(0.0, seconds - warming - sum(wall)),
+    }
+
+
+SHARES = ("rollout", "score", "train", "sync")
+
+
+def _later(config: Config, folder: Path, done: Mapping[str, Any]) -> dict[str, float]:
+    compared = 1 + config.evaluate.zero_shot_diffusion
+    answers = done["sets"]["answers"] * compared
+    size = sum(path.stat().st_size for path in (folder / "sets").rglob("*.parquet"))
+    retriever = config.retriever
+    return {
+        "parameters": policy_parameters(folder / "folm" / "policy"),
+        "retriever_parameters": done["retriever"]["parameters"],
+        "synthesise": answers / done["sets"]["seconds"] / config.rollout.workers,
+        "denoise": retriever.steps * retriever.batch / done["retriever"]["seconds"] / retriever.ranks,
+        "evaluate": _evaluated(config, done["prepare"]) / done["evaluate"]["seconds"],
+        "answer_bytes": size / answers,
+    }
+
+
+def policy_parameters(folder: Path) -> float:
+    """Values in the weights of a model directory."""
+    from r4t.footprint import policy_shape
+
+    return float(policy_shape(Config().policy.model_copy(update={"model": folder})).parameters)
+
+
+def _texts(prepared: Mapping[str, float]) -> float:
+    return prepared["items"] + sum(value for name, value in prepared.items() if name.startswith("queries_"))
+
+
+def _evaluated(config: Config, prepared: Mapping[str, float]) -> float:
+    available = prepared.get(f"queries_{config.evaluate.split}", config.evaluate.queries)
+    return min(available, config.evaluate.queries) * len(config.evaluate.seeds)
+
+
+def _rate(work: float, seconds: float) -> float:
+    return work / max(seconds, 1e-3)

@@ -1,0 +1,244 @@
+"""The manifests in cluster/kuberay: they render, validate, keep to the policy, hold what their configurations ask."""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kube_checks import CRDS, KUBERAY, crd_schema, pod_templates, policy_problems, schema_problems
+from support import ROOT
+
+from cluster.pods import Node, loads, pack, retriever_loads
+from cluster.roles import pools, seats
+from jobs.manifest import VERSION
+from jobs.pipeline import STAGES
+from r4t.config import load_config
+from r4t.footprint import footprints, policy_shape
+
+KUSTOMIZATIONS = sorted(path.parent.relative_to(KUBERAY).as_posix() for path in KUBERAY.rglob("kustomization.yaml"))
+RENDERED = [name for name in KUSTOMIZATIONS if name.startswith(("overlays", "base", "support"))]
+JOBS = [name for name in RENDERED if name.endswith("/job") or name.startswith("overlays/stages")]
+CLUSTERS = [name for name in RENDERED if name.endswith("/cluster")]
+GIB = {"Gi": 1.0, "Mi": 1 / 1024}
+
+
+@cache
+def render(name: str) -> tuple[dict[str, Any], ...]:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on this machine: the overlays are not rendered")
+    done = subprocess.run([kubectl, "kustomize", KUBERAY / name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def only(name: str, kind: str) -> dict[str, Any]:
+    (found,) = [one for one in render(name) if one["kind"] == kind]
+    return found
+
+
+def test_there_is_a_kustomization_for_every_shape_and_stage() -> None:
+    shapes = ("kind-cpu", "one-node-8-gpu", "multi-node")
+    wanted = {f"overlays/{shape}/{kind}" for shape in shapes for kind in ("cluster", "job")}
+    assert wanted | {f"overlays/stages/{stage}" for stage in STAGES} | {"overlays/refresh"} <= set(RENDERED)
+
+
+@pytest.mark.parametrize("name", KUSTOMIZATIONS)
+def test_what_a_kustomization_names_exists(name: str) -> None:
+    folder = KUBERAY / name
+    found = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    named = [*found.get("resources", []), *found.get("components", [])]
+    named += [patch["path"] for patch in found.get("patches", []) if "path" in patch]
+    named += [file for one in found.get("configMapGenerator", []) for file in one["files"]]
+    assert named or found.get("patches")
+    assert [one for one in named if not (folder / one).exists()] == []
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_every_overlay_renders_and_validates(name: str) -> None:
+    problems = {one["kind"]: schema_problems(one) for one in render(name)}
+    assert {kind: found for kind, found in problems.items() if found} == {}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_every_overlay_keeps_to_the_policy(name: str) -> None:
+    assert [problem for one in render(name) for problem in policy_problems(one)] == []
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_kubernetes_own_kinds_validate(name: str) -> None:
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    for manifest in render(name):
+        if manifest["apiVersion"] != "ray.io/v1":
+            kubernetes.validate(manifest, "1.33", strict=True)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_brings_its_cluster_and_no_other(name: str) -> None:
+    assert [one["kind"] for one in render(name) if one["apiVersion"] == "ray.io/v1"] == ["RayJob"]
+    job = only(name, "RayJob")["spec"]
+    assert job["backoffLimit"] == 2
+    assert job["submitterConfig"]["backoffLimit"] == 3
+    assert job["shutdownAfterJobFinishes"] is True  # which Kueue asks for
+    assert only(name, "RayJob")["metadata"]["labels"]["kueue.x-k8s.io/queue-name"]
+    stage = name.rpartition("/")[2]
+    assert job["entrypoint"].startswith("r4t run /etc/r4t/config.yaml --run-dir /runs/")
+    assert job["entrypoint"].endswith(f" --stage {stage}") == (stage in STAGES)
+
+
+@pytest.mark.parametrize("name", [*JOBS, *CLUSTERS])
+def test_the_head_does_no_work_and_the_versions_are_the_locked_ones(name: str) -> None:
+    cluster = ray_cluster(name)
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert f"ray=={cluster['rayVersion']}" in (ROOT / "locks" / "cpu.txt").read_text().splitlines()
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    images = {c["image"] for template in pod_templates(cluster) for c in template["spec"]["containers"]}
+    assert images == {f"r4t:{VERSION}-{'cpu' if 'kind-cpu' in name else 'gpu'}"}
+
+
+@pytest.mark.parametrize("name", [*JOBS, *CLUSTERS])
+def test_pods_write_to_volumes_alone_and_know_their_attempt(name: str) -> None:
+    for template in pod_templates(ray_cluster(name)):
+        (container,) = template["spec"]["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == {"runs", "config", "tmp", "shm"}
+        volumes = {volume["name"]: volume for volume in template["spec"]["volumes"]}
+        assert volumes["shm"]["emptyDir"]["medium"] == "Memory"
+        assert gib(volumes["shm"]["emptyDir"]["sizeLimit"]) < gib(container["resources"]["limits"]["memory"])
+        variables = {variable["name"]: variable for variable in container["env"]}
+        assert "ray.io/cluster" in variables["R4T_ATTEMPT"]["valueFrom"]["fieldRef"]["fieldPath"]
+        grace = template["spec"]["terminationGracePeriodSeconds"]
+        assert int(variables["RAY_JOB_STOP_WAIT_TIME_S"]["value"]) < grace or grace < 30  # a spot node
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_holds_what_its_configuration_asks_for(name: str) -> None:
+    config = load_config(KUBERAY / name / "config.yaml")
+    memory = footprints(config, policy_shape(config.policy, 1.7e9), items=100_000)
+    groups = {group.get("labels", {}).get("pool"): group for group in ray_cluster(name)["workerGroupSpecs"]}
+    by_pool: dict[str | None, list[Any]] = {}
+    for load, pool in zip(loads(config, memory), pools(seats(config)), strict=True):
+        by_pool.setdefault(pool, []).append(load)
+    assert by_pool.keys() == groups.keys()
+    for pool, wanted in by_pool.items():
+        assert len(pack(wanted, pod_size(groups[pool]))) == groups[pool]["replicas"]
+    replicas = sum(group["replicas"] for group in groups.values())
+    assert len(pack(retriever_loads(config, memory), pod_size(next(iter(groups.values()))))) <= replicas
+
+
+def test_the_smoke_test_runs_the_quickstart() -> None:
+    shipped = yaml.safe_load((KUBERAY / "overlays/kind-cpu/cluster/config.yaml").read_text())
+    assert shipped == yaml.safe_load((ROOT / "configs" / "quickstart.yaml").read_text())
+
+
+def test_learners_never_sit_on_spot_nodes_nor_does_the_head() -> None:
+    cluster = ray_cluster("overlays/multi-node/job")
+    on_demand, spot = cluster["workerGroupSpecs"]
+    assert spot["labels"] == spot["template"]["spec"]["nodeSelector"] == {"pool": "spot"}
+    assert {"key": "pool", "value": "spot", "effect": "NoSchedule"} in spot["template"]["spec"]["tolerations"]
+    for spec in (cluster["headGroupSpec"], on_demand):
+        assert spec["template"]["spec"]["nodeSelector"] == {"pool": "on-demand"}
+        assert all(one.get("key") != "pool" for one in spec["template"]["spec"].get("tolerations", []))
+    config = load_config(KUBERAY / "overlays/multi-node/cluster/config.yaml")
+    assert {(seat.role, seat.pool) for seat in seats(config)} == {
+        ("rollout", "spot"), ("learner", "on-demand"), ("scorer", "on-demand"),
+    }  # fmt: skip
+
+
+def test_redis_is_a_reference_and_only_where_it_is_asked_for() -> None:
+    options = ray_cluster("overlays/multi-node/job")["gcsFaultToleranceOptions"]
+    assert options["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": "r4t-redis", "key": "password"}}}
+    assert "gcsFaultToleranceOptions" not in ray_cluster("overlays/kind-cpu/job")
+
+
+def test_the_refresh_writes_its_job_with_r4t_manifest_and_may_do_nothing_else() -> None:
+    pod = only("overlays/refresh", "CronJob")["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (writer,), (creator,) = pod["initContainers"], pod["containers"]
+    assert "r4t manifest /etc/r4t/config.yaml" in writer["args"][0]
+    assert creator["args"][:2] == ["create", "-f"]
+    assert writer["args"][0].split()[-2:] == ["--out", creator["args"][2]]
+    rules = only("overlays/refresh", "Role")["rules"]
+    allowed = {(*rule["resources"], *rule["verbs"]) for rule in rules}
+    assert allowed == {("rayjobs", "create"), ("configmaps", "create")}
+    assert not [one for one in render("overlays/refresh") if one["kind"].startswith("Ray")]
+
+
+def break_image(pod: dict[str, Any]) -> None:
+    pod["containers"][0]["image"] = "r4t:latest"
+
+
+def break_user(pod: dict[str, Any]) -> None:
+    del pod["securityContext"]["runAsNonRoot"]
+
+
+def break_limits(pod: dict[str, Any]) -> None:
+    del pod["containers"][0]["resources"]["limits"]["memory"]
+
+
+def break_privileges(pod: dict[str, Any]) -> None:
+    pod["containers"][0]["securityContext"]["privileged"] = True
+
+
+def break_secrecy(pod: dict[str, Any]) -> None:
+    pod["containers"][0]["env"].append({"name": "WANDB_API_KEY", "value": "abc"})
+
+
+def break_probe(pod: dict[str, Any]) -> None:
+    del pod["containers"][0]["livenessProbe"]
+
+
+def break_root(pod: dict[str, Any]) -> None:
+    pod["containers"][0]["securityContext"]["readOnlyRootFilesystem"] = False
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [break_image, break_user, break_limits, break_privileges, break_secrecy, break_probe, break_root],
+)
+def test_the_policy_sees_what_it_is_for(damage: Callable[[dict[str, Any]], None]) -> None:
+    cluster = yaml.safe_load((KUBERAY / "base" / "raycluster.yaml").read_text())
+    cluster = copy.deepcopy(yaml.safe_load(yaml.dump(cluster, Dumper=NoAliases)))
+    assert policy_problems(cluster) == []
+    damage(cluster["spec"]["headGroupSpec"]["template"]["spec"])
+    assert len(policy_problems(cluster)) == 1
+
+
+@pytest.mark.skipif(not CRDS.is_dir(), reason=f"no KubeRay schemas in {CRDS}: name their folder in R4T_KUBERAY_CRDS")
+def test_the_schemas_see_what_they_are_for() -> None:
+    cluster = yaml.safe_load((KUBERAY / "base" / "raycluster.yaml").read_text())
+    assert crd_schema("RayCluster")
+    assert schema_problems(cluster) == []
+    cluster["spec"]["headGroupSpec"]["templat"] = {}
+    cluster["spec"]["workerGroupSpecs"][0]["replicas"] = "two"
+    assert len(schema_problems(cluster)) == 2
+
+
+class NoAliases(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
+def ray_cluster(name: str) -> dict[str, Any]:
+    (found,) = [one for one in render(name) if one["apiVersion"] == "ray.io/v1"]
+    return found["spec"]["rayClusterSpec"] if found["kind"] == "RayJob" else found["spec"]
+
+
+def pod_size(group: dict[str, Any]) -> Node:
+    limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits["cpu"] == group["rayStartParams"]["num-cpus"]
+    return Node(cpus=float(limits["cpu"]), gpus=int(limits.get("nvidia.com/gpu", 0)), memory_gib=gib(limits["memory"]))
+
+
+def gib(amount: str) -> float:
+    return float(amount[:-2]) * GIB[amount[-2:]]
+
+
+def test_paths_of_this_folder_are_installed_with_the_package() -> None:
+    assert Path(KUBERAY / "base" / "raycluster.yaml").is_file()
+    assert '"kuberay/**/*.yaml"' in (ROOT / "pyproject.toml").read_text()
