@@ -22,7 +22,9 @@ class Sets(Section):
 class Sampler(Section):
     """How the retriever draws sets. `steps` solver points; the report counts network calls (guidance doubles them)."""
 
-    name: Literal["euler_maruyama", "ode_euler", "heun", "dpmpp_2m"] = "dpmpp_2m"
+    name: Literal[
+        "euler_maruyama", "ode_euler", "heun", "dpmpp_2m", "exponential_sde", "sde_dpmpp_2m", "consistency"
+    ] = "dpmpp_2m"  # consistency is for distilled students alone
     steps: int = Field(8, ge=1)
     guidance: float = Field(0.1, ge=0)
     sigma_max: float | None = None  # None: the training range

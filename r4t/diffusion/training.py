@@ -59,7 +59,7 @@ def measured_sigma_data(targets: TargetSets) -> float:
 def check_sigma_data(value: float, dim: int) -> float:
     """Returns `value` if it fits unit vectors of width `dim`, else raises UserError."""
     expected = expected_sigma_data(dim)
-    if abs(value / expected - 1) > SIGMA_DATA_TOLERANCE:
+    if not abs(value / expected - 1) <= SIGMA_DATA_TOLERANCE:  # NaN is refused too
         raise UserError(
             f"sigma_data is {value:.4f} but unit vectors of width {dim} have {expected:.4f}: the targets are not of"
             " unit length, or retriever.sigma_data is set for another encoder.dim; leave retriever.sigma_data empty"
