@@ -30,13 +30,16 @@ STAGES = {
     "evaluate": "jobs.evaluate",
     "report": "jobs.report",
 }
-ON_RAY = ("folm", "sets", "retriever", "evaluate")
+EXTRA = {"distill": "jobs.distill"}
+"""Stages that run only when asked for, between the retriever and its evaluation."""
+ON_RAY = ("folm", "sets", "retriever", "distill", "evaluate")
 # How and where a run computes, not what: a run may go on under other values (checkpoints load on any layout).
 RESUMABLE = (
     "data.endpoint.url", "data.endpoint.api_key_env", "data.endpoint.timeout", "data.endpoint.concurrency",
     "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
     "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
     "scorer.workers", "scorer.cpus", "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
+    "retriever.zero_stage", "distill.threads", "distill.zero_stage",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
     "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
 )  # fmt: skip
@@ -62,7 +65,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         clear_partial(folder)
         with closing(Run(folder, config, _sinks(folder, config))) as run:
             for name in wanted:
-                importlib.import_module(STAGES[name]).main(config, run)
+                importlib.import_module((STAGES | EXTRA)[name]).main(config, run)
             run.say(
                 f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
@@ -72,7 +75,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
 def check_same_config(folder: Path, config: Config) -> None:
     """Raises UserError that lists the differing keys when `folder` holds results of another configuration.
 
-    Keys in `RESUMABLE` may differ.
+    Keys in `RESUMABLE` may differ, and those of a student that is not made yet.
     """
     path = folder / "config.yaml"
     if not path.is_file() or not any(is_finished(folder / name) for name in STAGES):
@@ -81,7 +84,7 @@ def check_same_config(folder: Path, config: Config) -> None:
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted((there | here).keys() - set(RESUMABLE))
-        if there.get(key) != here.get(key)
+        if there.get(key) != here.get(key) and not (key.startswith("distill.") and not (folder / "distill").exists())
     ]
     if differing:
         raise UserError(
@@ -136,13 +139,13 @@ def _session(config: Config, address: str | None, needed: bool) -> AbstractConte
 def _stages(stage: str) -> list[str]:
     if stage == "all":
         return list(STAGES)
-    if stage not in STAGES:
-        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES)}")
+    if stage not in STAGES | EXTRA:
+        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES | EXTRA)}")
     return [stage]
 
 
 def _check_inputs(folder: Path, first: str) -> None:
-    earlier = list(STAGES)[: list(STAGES).index(first)]
+    earlier = list(STAGES)[: list(STAGES).index("evaluate" if first in EXTRA else first)]
     missing = [name for name in earlier if not is_finished(folder / name)]
     if missing:
         raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")

@@ -80,7 +80,7 @@ def make_run(folder: Path, task: str) -> Run:
     tokenizer = train_tokenizer([*NAMES, *texts], config.policy.vocab_size)
     for seed, name in enumerate(("warm_start", "policy")):
         create_policy(run.stage_folder("folm") / name, tokenizer, config.policy, seed)
-    for seed, name in enumerate(("retriever", "retriever/zero_shot")):
+    for seed, name in enumerate(("retriever", "retriever/zero_shot", "distill")):
         torch.manual_seed(seed)
         denoiser = SetDenoiser(DenoiserConfig.of(config.retriever, 64, 0.125))
         with torch.no_grad():
