@@ -123,7 +123,7 @@ def choices(a: argparse.Namespace) -> Iterator[Choice]:
     """The reference at every guidance, the grid, and the students."""
     retriever = str(a.run / "retriever")
     grid = [(name, steps) for name in a.solvers for steps in a.steps]
-    seen = set()
+    seen: set[Choice] = set()
     for (name, steps), guidance, top in product([REFERENCE, *grid], a.guidance, a.sigma_max):
         choice = Choice(folder=retriever, name=name, steps=steps, guidance=guidance, sigma_max=top)
         if choice not in seen and not ((name, steps) == REFERENCE and a.no_reference):
@@ -153,7 +153,7 @@ def compare(results: list[dict[str, Any]], values: Sequence[Mapping[str, Floats]
         for metric in METRICS:
             rivals = [values[i][metric] for i in best if metric in values[i] and not np.isnan(values[i][metric]).any()]
             if rivals and metric in own:
-                result["kept"][metric] = bootstrap_ratio(own[metric], max(rivals, key=np.mean))
+                result["kept"][metric] = bootstrap_ratio(own[metric], max(rivals, key=lambda v: float(v.mean())))
 
 
 def means(values: Mapping[str, Floats]) -> dict[str, dict[str, float]]:

@@ -97,7 +97,9 @@ class DenoiserLearner(ABC):
         Raises UserError when a loss or gradient stopped being a number; names the step and queries of its batch.
         """
         self.engine.train()
-        losses, norms, lr = [], [], 0.0
+        losses: list[Tensor] = []
+        norms: list[Any] = []
+        lr = 0.0
         for step in range(start, stop):
             lr = learning_rate(self.settings, step)
             for group in self.engine.optimizer.param_groups:
@@ -156,9 +158,9 @@ class DenoiserLearner(ABC):
         if fine.all():
             return
         first = int((~fine).nonzero()[0])
-        broken = (~losses[first].isfinite()).nonzero().flatten().tolist() or range(losses.shape[1])
+        broken = (~losses[first].isfinite()).nonzero().flatten().tolist() or list(range(losses.shape[1]))
         vectors = self.drawn_queries(start + first)
-        named = [self._query_text(vectors[i]) for i in list(broken)[:3]]
+        named = [self._query_text(vectors[i]) for i in broken[:3]]
         more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
         settings = self.settings
         raise UserError(

@@ -82,8 +82,8 @@ class Distill(Training):
     """A student of the retriever that draws a set in few network calls, guidance included (`--stage distill`)."""
 
     calls: tuple[int, ...] = Field((1,), min_length=1)  # numbers of calls it is trained for; the first is its default
-    endpoints: float = Field(1.0, ge=0)  # weight of the distance to the teacher's sets
     sets: float = Field(1.0, ge=0)  # weight of the energy score against the training sets
+    endpoints: float = Field(0.0, ge=0)  # weight of the distance to the teacher's sets from the same noise
     guidance: float | None = Field(None, ge=0)  # of the teacher; None: its own
     teacher_steps: int = Field(8, ge=1)  # of DPM-Solver++(2M)
     sigma_end: float = Field(0.15, gt=0)  # level of the last of several calls
@@ -96,8 +96,6 @@ class Distill(Training):
             raise ValueError("endpoints and sets are both 0: a student needs one of them to learn from")
         if min(self.calls) < 1:
             raise ValueError("a student takes at least one call: give numbers from 1")
-        if not self.endpoints and max(self.calls) > 1:
-            raise ValueError("the energy score trains the first call alone: give endpoints a weight, or calls [1]")
         return self
 
 

@@ -6,7 +6,8 @@ Two losses, weighed by the configuration:
                 folds the solver's steps and the guidance into the weights (multistep consistency distillation)
     sets        the energy score  E d(X, T) - E d(X, X') / 2  of the student's sets X, X' of a query against its
                 training set T, with d the distance of optimally matched rows: it is least where the student draws
-                sets as the training sets are drawn, so that the student may pass its teacher
+                sets as the training sets are drawn, so that the student may pass its teacher. A later call is given
+                T with little noise and answers one set: for it the score is d(X, T)
 """
 
 from __future__ import annotations
@@ -65,15 +66,20 @@ class StudentLoss(nn.Module):
             scale = precondition.loss_weight(sigma, data)[:, None, None]
             gaps = (scale * (drawn - endpoints).square()).mean(dim=(1, 2))
             loss = loss + weights.endpoints * gaps.view(DRAWS, batch).mean(dim=0)
-        if weights.sets and float(sigma[0]) > 0.999 * self.top:  # below, the input already says which set it is
-            loss = loss + weights.sets * energy_score(drawn[:batch], drawn[batch:], sets)
+        if weights.sets:
+            first = float(sigma[0]) > 0.999 * self.top
+            loss = loss + weights.sets * (energy_score if first else mean_distance)(drawn[:batch], drawn[batch:], sets)
         return loss
 
 
 def energy_score(first: Tensor, second: Tensor, target: Tensor) -> Tensor:
     """[B] energy score of two draws [B, L, d] against a target [B, L, d]; rows in any order."""
-    reach = (set_distance(first, target) + set_distance(second, target)) / 2
-    return reach - set_distance(first, second) / 2
+    return mean_distance(first, second, target) - set_distance(first, second) / 2
+
+
+def mean_distance(first: Tensor, second: Tensor, target: Tensor) -> Tensor:
+    """[B] distance of two draws [B, L, d] from a target [B, L, d], averaged."""
+    return (set_distance(first, target) + set_distance(second, target)) / 2
 
 
 def student_sampler(settings: Distill, calls: int) -> Sampler:

@@ -27,7 +27,15 @@ from r4t.methods import Diffusion, QueryBatch
 from r4t.tracking import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
-GIVEN = {"calls": [1, 2], "steps": 30, "batch": 8, "validate_every": 10, "checkpoint_every": 10, "teacher_steps": 3}
+GIVEN = {
+    "calls": [1, 2],
+    "endpoints": 1.0,
+    "steps": 30,
+    "batch": 8,
+    "validate_every": 10,
+    "checkpoint_every": 10,
+    "teacher_steps": 3,
+}
 
 
 def configured(**changes: Any) -> Config:

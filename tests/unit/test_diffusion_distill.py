@@ -20,6 +20,7 @@ from r4t.diffusion.distill import (
     student_sampler,
     teacher_endpoints,
 )
+from r4t.diffusion.matching import set_distance
 from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.schedule import sigma_grid
 from r4t.diffusion.solvers import gaussian
@@ -67,7 +68,7 @@ def test_first_call_sees_pure_noise_and_later_ones_the_set() -> None:
 
 
 def test_batches_are_a_function_of_the_step_and_repeat_with_the_pool() -> None:
-    settings = Distill(batch=4, pool_steps=3, teacher_steps=2)
+    settings = Distill(batch=4, pool_steps=3, teacher_steps=2, endpoints=1)
     made = [StudentBatches(small_targets(), random_denoiser(), settings, Sampler(steps=2), seed=1) for _ in (0, 1)]
     one = [made[0](step) for step in range(6)]
     for step in (5, 1):  # in another order, as after a resume
@@ -81,13 +82,16 @@ def test_batches_are_a_function_of_the_step_and_repeat_with_the_pool() -> None:
     assert not torch.equal(free(0).noisy, free(3).noisy)
 
 
-def test_energy_score_counts_at_the_first_call_alone() -> None:
+def test_draws_repel_each_other_at_the_first_call_alone() -> None:
     student = random_denoiser()
-    loss = StudentLoss(student, Distill(endpoints=0, sets=1), TOP, torch.float32)
-    parts = [torch.randn(4, 4, 8), torch.full((4,), TOP), torch.randn(4, 8), torch.randn(2, 4, 8), torch.zeros(4, 4, 8)]
-    assert loss(*parts).abs().min() > 0
-    parts[1] = torch.full((4,), 0.5)
-    assert loss(*parts).abs().max() == 0
+    loss = StudentLoss(student, Distill(endpoints=0, sets=2), TOP, torch.float32)
+    noisy, queries, sets = torch.randn(4, 4, 8), torch.randn(4, 8), torch.randn(2, 4, 8)
+    for level in (TOP, 0.5):
+        sigma = torch.full((4,), level)
+        drawn = student.denoise(noisy, sigma, queries)
+        reach = (set_distance(drawn[:2], sets) + set_distance(drawn[2:], sets)) / 2
+        apart = set_distance(drawn[:2], drawn[2:]) / 2 if level == TOP else 0
+        assert torch.allclose(loss(noisy, sigma, queries, sets, torch.zeros(4, 4, 8)), 2 * (reach - apart))
 
 
 @pytest.mark.parametrize(("endpoints", "sets"), [(1.0, 0.0), (0.0, 1.0)])
@@ -108,7 +112,7 @@ def test_training_brings_the_loss_down(endpoints: float, sets: float) -> None:
     assert seen[-1] < 0.7 * seen[0]
 
 
-@pytest.mark.parametrize("wrong", [{"endpoints": 0, "sets": 0}, {"calls": [0]}, {"endpoints": 0, "calls": [1, 2]}])
+@pytest.mark.parametrize("wrong", [{"endpoints": 0, "sets": 0}, {"calls": [0]}])
 def test_a_student_with_nothing_to_learn_from_is_refused(wrong: dict) -> None:
     with pytest.raises(ValidationError):
         Distill(**wrong)
