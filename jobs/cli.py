@@ -39,7 +39,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. configs/quickstart.yaml.")],
-    stage: Annotated[str, typer.Option(help="prepare, folm, sets, retriever, evaluate, report or all.")] = "all",
+    stage: Annotated[
+        str, typer.Option(help="prepare, folm, sets, retriever, evaluate, report or all; or distill.")
+    ] = "all",
     run_dir: Annotated[Path | None, typer.Option(help="Default: runs/<name of the config>.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")

@@ -31,8 +31,8 @@ from r4t.methods import Diffusion, QueryBatch, SetRetriever
 from r4t.types import Floats, Ints, RetrievedSets
 
 FIXED = ("popular", "no_fanout", "mmr")  # answer alike under every seed
-TIMED = ("no_fanout", "mmr", "r4t_folm", "r4t_diffusion")
-REPEATED = ("zero_shot", "r4t_folm", "r4t_diffusion", "zero_shot_diffusion")
+TIMED = ("no_fanout", "mmr", "r4t_folm", "r4t_diffusion", "r4t_distilled")
+REPEATED = ("zero_shot", "r4t_folm", "r4t_diffusion", "r4t_distilled", "zero_shot_diffusion")
 RUNS = 5  # independent runs behind the Vendi Score of paper App. B.2
 WARM_UP = 2
 
@@ -86,7 +86,11 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
         folder,
         stage="evaluate",
         config=config.model_dump(mode="json"),
-        inputs={name: run.folder / name for name in ("prepare", "folm", "retriever") if is_finished(run.folder / name)},
+        inputs={
+            name: run.folder / name
+            for name in ("prepare", "folm", "retriever", "distill")
+            if is_finished(run.folder / name)
+        },
         files=["metrics.json", "samples.json", "judge.safetensors"],
         metrics={"seconds": round(time.monotonic() - start, 2), "checks_held": held},
     )

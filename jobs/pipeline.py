@@ -32,7 +32,9 @@ STAGES = {
     "evaluate": "jobs.evaluate",
     "report": "jobs.report",
 }
-ON_RAY = ("folm", "sets", "retriever", "evaluate")
+EXTRA = {"distill": "jobs.distill"}
+"""Stages that run only when asked for, between the retriever and its evaluation."""
+ON_RAY = ("folm", "sets", "retriever", "distill", "evaluate")
 # How and where a run computes, not what: a run may go on under other values (checkpoints load on any layout).
 RESUMABLE = (
     "data.endpoint.url", "data.endpoint.api_key_env", "data.endpoint.timeout", "data.endpoint.concurrency",
@@ -42,6 +44,7 @@ RESUMABLE = (
     "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
     "sets.min_parsed", "sets.check_after",
     "rl.openrlhf.reward_urls", "rl.openrlhf.micro_batch", "rl.openrlhf.attention",
+    "retriever.zero_stage", "distill.threads", "distill.zero_stage",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
     "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
 )  # fmt: skip
@@ -77,7 +80,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
 def check_same_config(folder: Path, config: Config) -> None:
     """Raises UserError that lists the differing keys when `folder` holds results of another configuration.
 
-    Keys in `RESUMABLE` may differ.
+    Keys in `RESUMABLE` may differ, and those of a student that is not made yet.
     """
     path = folder / "config.yaml"
     if not path.is_file() or not any(is_finished(folder / name) for name in STAGES):
@@ -86,7 +89,7 @@ def check_same_config(folder: Path, config: Config) -> None:
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted((there | here).keys() - set(RESUMABLE))
-        if there.get(key) != here.get(key)
+        if there.get(key) != here.get(key) and not (key.startswith("distill.") and not (folder / "distill").exists())
     ]
     if differing:
         raise UserError(
@@ -156,20 +159,20 @@ def _session(config: Config, address: str | None, needed: bool) -> AbstractConte
 def _job(stage: str, config: Config) -> str:
     """The module that does a stage."""
     other = stage == "folm" and config.rl.backend == "openrlhf"
-    return "jobs.train_folm_openrlhf" if other else STAGES[stage]
+    return "jobs.train_folm_openrlhf" if other else (STAGES | EXTRA)[stage]
 
 
 def check_stage(stage: str) -> list[str]:
     """The stages that `--stage` names, in order. Raises UserError for an unknown one."""
     if stage == "all":
         return list(STAGES)
-    if stage not in STAGES:
-        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES)}")
+    if stage not in STAGES | EXTRA:
+        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES | EXTRA)}")
     return [stage]
 
 
 def _check_inputs(folder: Path, first: str) -> None:
-    earlier = list(STAGES)[: list(STAGES).index(first)]
+    earlier = list(STAGES)[: list(STAGES).index("evaluate" if first in EXTRA else first)]
     missing = [name for name in earlier if not is_finished(folder / name)]
     if missing:
         raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")

@@ -18,7 +18,11 @@ from r4t.scoring import SetScorer
 from r4t.types import Completion
 
 POLICY_OF = {"zero_shot": "warm_start", "best_of_n": "warm_start", "r4t_folm": "policy"}
-RETRIEVER_OF = {"r4t_diffusion": "retriever", "zero_shot_diffusion": "retriever/zero_shot"}
+RETRIEVER_OF = {
+    "r4t_diffusion": "retriever",
+    "r4t_distilled": "distill",
+    "zero_shot_diffusion": "retriever/zero_shot",
+}
 CHUNK = 128  # queries per call to the engine
 
 Engine = Callable[[Sequence[tuple[int, str]], int, float, int], list[Completion]]

@@ -3,7 +3,7 @@
 from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout, Index
 from r4t.config.objective import Constraint, Objective
 from r4t.config.policy import RL, Alarms, Learner, Lora, OpenRLHF, Policy, Rollout, Scorer, WarmStart
-from r4t.config.retriever import Evaluate, Retriever, Sampler, Sets
+from r4t.config.retriever import Distill, Evaluate, Retriever, Sampler, Sets, Training
 from r4t.config.root import Cluster, Config, Task, Tracking, flatten, load_config, parse_config
 from r4t.config.section import Section
 
@@ -16,6 +16,7 @@ __all__ = [
     "Config",
     "Constraint",
     "Data",
+    "Distill",
     "Encoder",
     "Endpoint",
     "Evaluate",
@@ -34,6 +35,7 @@ __all__ = [
     "Sets",
     "Task",
     "Tracking",
+    "Training",
     "WarmStart",
     "flatten",
     "load_config",

@@ -29,7 +29,9 @@ class Sets(Section):
 class Sampler(Section):
     """How the retriever draws sets. `steps` solver points; the report counts network calls (guidance doubles them)."""
 
-    name: Literal["euler_maruyama", "ode_euler", "heun", "dpmpp_2m"] = "dpmpp_2m"
+    name: Literal[
+        "euler_maruyama", "ode_euler", "heun", "dpmpp_2m", "exponential_sde", "sde_dpmpp_2m", "consistency"
+    ] = "dpmpp_2m"  # consistency is for distilled students alone
     steps: int = Field(8, ge=1)
     guidance: float = Field(0.1, ge=0)
     sigma_max: float | None = None  # None: the training range
@@ -37,7 +39,28 @@ class Sampler(Section):
     rho: float = 7.0
 
 
-class Retriever(Section):
+class Training(Section):
+    """How a network that draws sets is trained: the retriever, and a student of it."""
+
+    ranks: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1)  # of each rank on CPU; at this size a second one waits more than it works
+    zero_stage: Literal[0, 1, 2] = 0  # 1: the ranks share out the optimiser's state, 2: the gradients too
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
+    steps: int = Field(800, ge=1)
+    batch: int = Field(64, ge=1)
+    lr: float = 3e-3
+    warmup_steps: int = 40
+    final_lr: float = 1e-5
+    grad_clip: float = 1.0
+    ema: float = Field(0.99, ge=0, lt=1)
+    validate_every: int = Field(200, ge=1)
+    validate_queries: int = Field(32, ge=0)  # held-out queries whose sets are drawn and scored to watch; 0: none
+    checkpoint_every: int = Field(200, ge=1)
+    early_stop: int = Field(0, ge=0)  # validations in a row without a better one that end training; 0: never
+    early_stop_on: Literal["held_out_loss", "reward"] = "held_out_loss"  # and what better means
+
+
+class Retriever(Training):
     """Set denoiser and its training (paper section 5, Table 3)."""
 
     rows: int = Field(12, ge=1)  # L
@@ -56,20 +79,31 @@ class Retriever(Section):
     sigma_log_mean: float = -0.9  # of ln sigma, log_normal only
     sigma_log_std: float = 1.1
     p_drop: float = Field(0.1, ge=0, lt=1)
-    ranks: int = Field(1, ge=1)
-    threads: int = Field(1, ge=1)  # of each rank on CPU; at this size a second one waits more than it works
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of the network; loss, weights and optimiser are float32
-    steps: int = Field(800, ge=1)
-    batch: int = Field(64, ge=1)
-    lr: float = 3e-3
-    warmup_steps: int = 40
-    final_lr: float = 1e-5
-    grad_clip: float = 1.0
-    ema: float = Field(0.99, ge=0, lt=1)
+    # Rows of a target stand in random order (none), in the order nearest to their noise, or to the network's output.
+    matching: Literal["none", "noise", "output"] = "none"
     validation_share: float = Field(0.05, gt=0, lt=1)  # of the training queries
-    validate_every: int = 200
-    checkpoint_every: int = 200
     sampler: Sampler = Sampler()
+
+
+class Distill(Training):
+    """A student of the retriever that draws a set in few network calls, guidance included (`--stage distill`)."""
+
+    calls: tuple[int, ...] = Field((1,), min_length=1)  # numbers of calls it is trained for; the first is its default
+    sets: float = Field(1.0, ge=0)  # weight of the energy score against the training sets
+    endpoints: float = Field(0.0, ge=0)  # weight of the distance to the teacher's sets from the same noise
+    guidance: float | None = Field(None, ge=0)  # of the teacher; None: its own
+    teacher_steps: int = Field(8, ge=1)  # of DPM-Solver++(2M)
+    sigma_end: float = Field(0.15, gt=0)  # level of the last of several calls
+    pool_steps: int = Field(0, ge=0)  # batches repeat after so many steps, their noise included; 0: never
+    lr: float = 1e-3
+
+    @model_validator(mode="after")
+    def _trains_something(self) -> Distill:
+        if not self.endpoints + self.sets:
+            raise ValueError("endpoints and sets are both 0: a student needs one of them to learn from")
+        if min(self.calls) < 1:
+            raise ValueError("a student takes at least one call: give numbers from 1")
+        return self
 
 
 class Evaluate(Section):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from r4t.config.data import SHIPPED_FAMILIES, Data, Encoder, Fanout, Index
 from r4t.config.objective import Objective
 from r4t.config.policy import RL, Learner, Policy, Rollout, Scorer, WarmStart
-from r4t.config.retriever import Evaluate, Retriever, Sets
+from r4t.config.retriever import Distill, Evaluate, Retriever, Sets
 from r4t.config.section import Section
 from r4t.errors import UserError, did_you_mean
 
@@ -51,6 +51,7 @@ class Config(Section):
     scorer: Scorer = Scorer()
     sets: Sets = Sets()
     retriever: Retriever = Retriever()
+    distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()

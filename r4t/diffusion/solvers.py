@@ -2,7 +2,8 @@
 
 Each takes `denoise(x, i)`, the denoiser at grid point i, an initial x = σ_0·ε and the grid σ_0 > ... > σ_{N-1}, and
 ends with a denoising call at the last grid point. All but Heun call the denoiser N times; Heun calls it 2N - 1 times.
-The ordinary differential equations leave `generator` unused: only their start is random.
+The ordinary differential equations leave `generator` unused: only their start is random. The exponential solvers
+integrate the linear part of the reverse SDE exactly, so that no schedule enters.
 """
 
 from __future__ import annotations
@@ -67,6 +68,38 @@ def dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Gener
     return denoise(x, len(sigmas) - 1)
 
 
+def exponential_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Generator) -> Tensor:
+    """Reverse SDE, first order: exact where D is constant over a step (paper sheet section 5.8)."""
+    return _exponential(denoise, x, sigmas, generator, order=1)
+
+
+def sde_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Generator) -> Tensor:
+    """SDE-DPM-Solver++(2M): the same with D extrapolated to the middle of a step from the previous call."""
+    return _exponential(denoise, x, sigmas, generator, order=2)
+
+
+def consistency(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Generator) -> Tensor:
+    """For a distilled student, whose every call lands on a clean set: noise that set again and call once more."""
+    clean = denoise(x, 0)
+    for i in range(1, len(sigmas)):
+        clean = denoise(clean + float(sigmas[i]) * gaussian(x, generator), i)
+    return clean
+
+
+def _exponential(denoise: Denoise, x: Tensor, sigmas: Tensor, generator: torch.Generator, order: int) -> Tensor:
+    steps = (sigmas[:-1] / sigmas[1:]).log().tolist()
+    previous: Tensor | None = None
+    for i, step in enumerate(steps):
+        current = denoise(x, i)
+        ahead = current
+        if order == 2 and previous is not None:
+            ahead = current + (current - previous) * (step / (2 * steps[i - 1]))
+        kept = math.exp(-2 * step)  # (σ_{i+1} / σ_i)²
+        x = torch.lerp(ahead, x, kept) + float(sigmas[i + 1]) * math.sqrt(1 - kept) * gaussian(x, generator)
+        previous = current
+    return denoise(x, len(sigmas) - 1)
+
+
 def gaussian(like: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise in the shape and on the device of `like`, drawn where the generator lives."""
     noise = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
@@ -78,4 +111,7 @@ SOLVERS: dict[str, Solver] = {
     "ode_euler": ode_euler,
     "heun": heun,
     "dpmpp_2m": dpmpp_2m,
+    "exponential_sde": exponential_sde,
+    "sde_dpmpp_2m": sde_dpmpp_2m,
+    "consistency": consistency,
 }

@@ -22,6 +22,7 @@ METHODS = (
     "best_of_n",
     "r4t_folm",
     "r4t_diffusion",
+    "r4t_distilled",
     "zero_shot_diffusion",
 )
 

@@ -15,6 +15,7 @@ METHOD_NAMES = {
     "best_of_n": "Best of N",
     "r4t_folm": "R4T-FOLM",
     "r4t_diffusion": "R4T-Diffusion",
+    "r4t_distilled": "R4T-Distilled",
     "zero_shot_diffusion": "Zero-shot diffusion",
 }
 OURS = ("r4t_folm", "r4t_diffusion")

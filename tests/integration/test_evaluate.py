@@ -80,7 +80,7 @@ def make_run(folder: Path, task: str) -> Run:
     tokenizer = train_tokenizer([*NAMES, *texts], config.policy.vocab_size)
     for seed, name in enumerate(("warm_start", "policy")):
         create_policy(run.stage_folder("folm") / name, tokenizer, config.policy, seed)
-    for seed, name in enumerate(("retriever", "retriever/zero_shot")):
+    for seed, name in enumerate(("retriever", "retriever/zero_shot", "distill")):
         torch.manual_seed(seed)
         denoiser = SetDenoiser(DenoiserConfig.of(config.retriever, 64, 0.125))
         with torch.no_grad():
@@ -165,6 +165,7 @@ def test_c58_only_methods_that_write_text_have_a_groundedness_cell(evaluated: An
     assert with_text == {"zero_shot", "best_of_n", "r4t_folm"}
     assert {name for name, cells in metrics["methods"].items() if "manifold" in cells} == {
         "r4t_diffusion",
+        "r4t_distilled",
         "zero_shot_diffusion",
     }
     assert "groundedness" not in metrics["methods"]["r4t_diffusion"]["judge"]
@@ -180,7 +181,7 @@ def test_invalid_answers_are_counted_and_best_of_n_avoids_them(evaluated: Any) -
 def test_c56_latency_has_both_percentiles_per_batch_for_the_timed_methods(evaluated: Any) -> None:
     _, _, metrics = evaluated
     timed = {name: cells["latency_ms"] for name, cells in metrics["methods"].items() if "latency_ms" in cells}
-    assert set(timed) == {"no_fanout", "mmr", "r4t_folm", "r4t_diffusion"}
+    assert set(timed) == {"no_fanout", "mmr", "r4t_folm", "r4t_diffusion", "r4t_distilled"}
     for batches in timed.values():
         assert set(batches) == {"1", "2"}
         assert all(0 < cell["p50"] <= cell["p95"] for cell in batches.values())

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,13 +14,17 @@ from safetensors.torch import load_file
 from small_run import NAMES, TRAIN, make_run, make_sets, settings
 
 from cluster.session import session
-from jobs import train_retriever
+from jobs import denoiser_training, train_retriever
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
 from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
 from r4t.diffusion.sampler import SetSampler
+from r4t.diffusion.training import validation_losses
+from r4t.errors import UserError
 from r4t.lineage import is_finished, read_manifest, verify
+from r4t.sets import load_targets
+from r4t.tracking import read_metrics
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
@@ -51,6 +56,27 @@ def run_of(folder: Path, config: Config) -> Run:
     return run
 
 
+def train_one(run: Run, config: Config) -> None:
+    run.config = config
+    train_retriever.train_retrievers(config, run, [("retriever", run.folder / "sets", run.folder / "retriever")])
+
+
+def interrupt_after_checkpoint(monkeypatch: pytest.MonkeyPatch, run: Run, config: Config) -> Path:
+    """Trains until a checkpoint is written, then ends as Ctrl-C would. Returns the checkpoint."""
+    write = denoiser_training._checkpoint
+
+    def interrupt(*args: Any) -> None:
+        write(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(denoiser_training, "_checkpoint", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_one(run, config)
+    (found,) = (run.folder / "retriever" / "checkpoints").glob("step-*")
+    return found
+
+
 def weights(run: Run) -> dict[str, torch.Tensor]:
     return load_file(run.folder / "retriever" / "model.safetensors")
 
@@ -73,6 +99,9 @@ def test_stage_leaves_two_retrievers_with_manifests(finished: Run):
         assert metrics["training_sets"] + metrics["held_out_sets"] == TRAIN * 4
         assert metrics["removed_sets"] == {"unparsable": 0}
         assert 0 < metrics["held_out_loss"] < 2
+        bands = [value for key, value in metrics.items() if key.startswith("held_out_loss/")]
+        assert metrics["held_out_loss"] == pytest.approx(sum(bands) / 4, rel=0.1)
+        assert {"held_out/reward", "held_out/diversity", "held_out/content_alignment"} <= metrics.keys()
         assert abs(metrics["sigma_data"] - 0.125) < 0.005
         assert not (folder / "checkpoints").exists()
     train_retriever.main(finished.config, finished)
@@ -110,12 +139,53 @@ def test_killed_training_resumes_at_its_step_and_ends_with_the_same_weights(fini
     assert "resumed at step" in (run.folder / "log.txt").read_text()
     assert verify(run.folder / "retriever") == []
     for name, expected in weights(finished).items():
-        assert torch.allclose(weights(run)[name], expected, atol=1e-6), name
+        assert torch.equal(weights(run)[name], expected), name
 
 
-def test_two_ranks_train_together(tmp_path: Path):
-    config = settings(ranks=2, steps=20, checkpoint_every=10)
+def test_training_that_diverges_names_the_batch_and_keeps_its_checkpoint(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = run_of(tmp_path / "run", settings())
+    checkpoint = interrupt_after_checkpoint(monkeypatch, run, settings())
+    with pytest.raises(UserError, match=r"step 2\d .*queries '\w+ \w+'.*retriever\.lr") as error:
+        train_one(run, settings(lr=1e30))
+    assert "checkpoint is kept" in str(error.value)
+    assert checkpoint.is_dir()
+    assert not is_finished(run.folder / "retriever")
+    train_one(run, settings())
+    for name, expected in weights(finished).items():
+        assert torch.equal(weights(run)[name], expected), name
+
+
+def test_ranks_share_the_optimiser_at_any_zero_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Interrupted at stage 2 and resumed at stage 1, two ranks end where two ranks end without ZeRO."""
+    given = {"ranks": 2, "steps": 20, "checkpoint_every": 10, "dtype": "bfloat16"}
+    plain, cut = (run_of(tmp_path / name, settings(**given)) for name in ("plain", "cut"))
+    train_one(plain, settings(**given))
+    checkpoint = interrupt_after_checkpoint(monkeypatch, cut, settings(**given, zero_stage=2))
+    assert len(list(checkpoint.glob("rank-*.safetensors"))) == 2
+    train_one(cut, settings(**given, zero_stage=1))
+    assert verify(cut.folder / "retriever") == []
+    for name, expected in weights(plain).items():
+        assert torch.allclose(weights(cut)[name], expected, atol=1e-5), name
+
+
+def test_early_stop_keeps_the_best_network(tmp_path: Path):
+    """A learning rate that grows until it destroys the network: the best validation comes early."""
+    config = settings(lr=3.0, warmup_steps=60, early_stop=2, validate_every=5)
     run = run_of(tmp_path / "run", config)
-    train_retriever.train_retrievers(config, run, [("retriever", run.folder / "sets", run.folder / "retriever")])
-    assert verify(run.folder / "retriever") == []
-    assert "held_out_loss" in (run.folder / "metrics.jsonl").read_text()
+    train_one(run, config)
+    folder = run.folder / "retriever"
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    best, last = manifest["metrics"]["best_step"], manifest["metrics"]["steps"]
+    assert last == best + 10 < 60
+    lines = [line for line in read_metrics(run.folder / "metrics.jsonl") if line["stage"] == "retriever"]
+    loss = {line["step"]: line["values"]["held_out_loss"] for line in lines}
+    assert loss[best] == min(loss.values()) < loss[last]
+    dataset = load_dataset(run.folder / "prepare")
+    _, held_out = load_targets(run.folder / "sets", dataset, config).split(0.2, config.seed)
+    kept = validation_losses(load_denoiser(folder), held_out, seed=config.seed)
+    assert kept["held_out_loss"] == pytest.approx(loss[best], rel=1e-5)
+    assert verify(folder) == []
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "manifest.json", "model.safetensors"]

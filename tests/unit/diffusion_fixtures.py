@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
+from r4t.sets import TargetSets
 
 
 def tiny_config(**changes: Any) -> DenoiserConfig:
@@ -33,3 +35,13 @@ def random_denoiser(**changes: Any) -> SetDenoiser:
         for parameter in denoiser.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
     return denoiser
+
+
+def small_targets() -> TargetSets:
+    """Twelve sets of four rows for six queries, of the tiny network's width."""
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(20, 8)).astype(np.float32)
+    table /= np.linalg.norm(table, axis=1, keepdims=True)
+    queries = rng.normal(size=(6, 8)).astype(np.float32)
+    rows = np.stack([rng.permutation(20)[:4] for _ in range(12)])
+    return TargetSets(query=np.arange(12) % 6, rows=rows, table=table, query_vectors=queries)

@@ -13,7 +13,7 @@ from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.schedule import sigma_grid
 from r4t.diffusion.solvers import SOLVERS, gaussian
 
-NAMES = ["euler_maruyama", "ode_euler", "heun", "dpmpp_2m"]
+NAMES = [*SOLVERS]
 
 
 def settings(**changes: Any) -> Sampler:

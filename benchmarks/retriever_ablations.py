@@ -1,0 +1,152 @@
+"""Retrievers and students trained in other ways on the sets of one finished run, measured alike: a table of ablations.
+
+    python -m benchmarks.retriever_ablations runs/quickstart runs/ablations --variants base matching_noise rows_10
+    python -m benchmarks.retriever_ablations runs/quickstart runs/ablations --train-seeds 0 1 2 --folm 5 > ablations.md
+
+Every variant is trained by the job of its stage into `OUT/<variant>-<seed>`, resumes there, and is measured on the
+run's held-out queries with `--seeds` draws; students have the run's retriever as their teacher. Prints Markdown; the
+spread is over training seeds. `--json FILE` keeps all numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.environment import environment
+from benchmarks.retriever_calls import Bench, Choice, means
+from benchmarks.retriever_figure import METRICS
+from cluster.retriever_learner import RetrieverLearner
+from cluster.session import session
+from cluster.student_learner import StudentLearner
+from jobs.denoiser_training import Plan, train
+from jobs.retrieve import config_of
+from jobs.run import Run
+from r4t.config import Config, parse_config
+from r4t.diffusion.checkpoint import load_sampler_settings
+from r4t.lineage import is_finished, read_manifest, write_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Changed keys of the run's configuration, and the folder of sets."""
+
+    changes: Mapping[str, Any]
+    sets: str = "sets"
+    student: bool = False
+
+
+VARIANTS = {
+    "base": Variant(changes={}),
+    "rows_10": Variant(changes={"retriever": {"rows": 10}}),  # no fillers
+    "no_register": Variant(changes={"retriever": {"register_token": False}}),
+    "matching_noise": Variant(changes={"retriever": {"matching": "noise"}}),
+    "matching_output": Variant(changes={"retriever": {"matching": "output"}}),
+    "filtered": Variant(changes={"sets": {"top_fraction": 0.5}}),
+    "log_normal": Variant(changes={"retriever": {"sigma_law": "log_normal"}}),
+    "zero_shot": Variant(changes={}, sets="sets/zero_shot"),
+    "student_sets": Variant(changes={"distill": {"endpoints": 0.0, "sets": 1.0}}, student=True),
+    "student_endpoints": Variant(changes={"distill": {"endpoints": 1.0, "sets": 0.0}}, student=True),
+    "student_both": Variant(changes={"distill": {"endpoints": 1.0, "sets": 10.0}}, student=True),
+    "student_filtered": Variant(
+        changes={"distill": {"endpoints": 0.0, "sets": 1.0}, "sets": {"top_fraction": 0.5}}, student=True
+    ),
+}
+
+
+def changed(config: Config, variant: Variant, seed: int) -> Config:
+    """The run's configuration with a variant's keys and another training seed."""
+    raw = config.model_dump(mode="json")
+    for section, keys in variant.changes.items():
+        raw[section] |= keys
+    return parse_config(raw | {"seed": seed})
+
+
+def plan_of(run: Path, out: Path, name: str, seed: int) -> tuple[Config, Plan]:
+    """How a variant is trained."""
+    variant = VARIANTS[name]
+    config = changed(config_of(run), variant, seed)
+    inputs = {"prepare": run / "prepare", "sets": run / variant.sets}
+    if variant.student:
+        inputs["retriever"] = run / "retriever"
+    plan = Plan(
+        name=f"{name}-{seed}",
+        learner=StudentLearner if variant.student else RetrieverLearner,
+        args=tuple(inputs.values()),
+        settings=config.distill if variant.student else config.retriever,
+        folder=out / f"{name}-{seed}",
+        inputs=inputs,
+    )
+    return config, plan
+
+
+def choice_of(folder: Path) -> Choice:
+    """The sampler that a trained network is meant to be used with."""
+    sampler = load_sampler_settings(folder)
+    return Choice(
+        folder=str(folder),
+        name=sampler.name,
+        steps=sampler.steps,
+        guidance=sampler.guidance,
+        sigma_max=sampler.sigma_max,
+    )
+
+
+def table(results: Sequence[Mapping[str, Any]]) -> str:
+    """Mean ± standard deviation over training seeds."""
+    names = list(dict.fromkeys(r["variant"] for r in results))
+    shown = [m for m in METRICS if all(m in r["metrics"] for r in results)]
+    lines = [f"| variant | calls | seconds | {' | '.join(shown)} |", "|---" * (len(shown) + 3) + "|"]
+    for name in names:
+        same = [r for r in results if r["variant"] == name]
+        cells = [spread([r["metrics"][m]["mean"] for r in same]) for m in shown]
+        seconds = statistics.fmean(r["seconds"] for r in same)
+        lines.append(f"| {name} | {same[0]['nfe']} | {seconds:.0f} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def spread(values: Sequence[float]) -> str:
+    return f"{np.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--train-seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--queries", type=int, default=1500)
+    parser.add_argument("--folm", type=int, default=0, help="answers of the policy per query behind folm_share")
+    parser.add_argument("--json", type=Path)
+    a = parser.parse_args()
+    run, out = a.run.resolve(), a.out.resolve()
+    plans = [plan_of(run, out, name, seed) for name in a.variants for seed in a.train_seeds]
+    missing = [one for one in plans if not is_finished(one[1].folder)]
+    if missing:
+        with session(config_of(run), None):
+            for config, plan in missing:
+                train(config, Run(out, config), [plan])
+    bench = Bench(run, "test", a.queries, a.seeds, judge=True)
+    folm = means(bench.folm(a.folm)) if a.folm else None
+    results: list[dict[str, Any]] = []
+    for _, plan in plans:
+        found, nfe = bench.draw(choice_of(plan.folder))
+        manifest = read_manifest(plan.folder) or {}
+        name, _, seed = plan.name.rpartition("-")
+        entry = {"variant": name, "seed": int(seed), "nfe": nfe, "seconds": manifest["metrics"]["seconds"]}
+        results.append(entry | {"metrics": means(found)})
+    if a.json:
+        head = {"schema": 1, "name": "retriever_ablations", "environment": environment(), "run": str(run)}
+        write_json(a.json, head | {"n_queries": len(bench.queries), "folm": folm, "results": results})
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""Trains networks that draw sets, several at a time: steps, validation, checkpoints, resume and early stop."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from cluster.launch import gather, launch_group
+from jobs.run import Bar, Run
+from r4t.config import Config, Training
+from r4t.diffusion.checkpoint import CONFIG, WEIGHTS
+from r4t.errors import UserError
+from r4t.lineage import atomic_folder, atomic_path, clear_partial, read_json, write_json, write_manifest
+
+CHUNK = 25  # steps between two looks at the actors
+SHOWN = ("loss", "lr", "held_out_loss", "held_out/reward", "held_out/coverage")
+BEST, BEST_RECORD = "best", "best.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One network to train: ranks of `learner(rank, world, config, *args)`, the folder to write, what it is made of."""
+
+    name: str
+    learner: type
+    args: tuple[Any, ...]
+    settings: Training
+    folder: Path
+    inputs: Mapping[str, Path]
+
+
+class Everyone:
+    """Calls all ranks of one group at once and hands back rank 0's answer."""
+
+    def __init__(self, actors: list[Any], config: Config) -> None:
+        self.actors, self.config = actors, config
+
+    def ask(self, method: str, *args: Any) -> list[Any]:
+        return [getattr(actor, method).remote(*args) for actor in self.actors]
+
+    def answer(self, calls: list[Any]) -> Any:
+        return gather(calls, self.config, "retriever learner ranks")[0]
+
+    def first(self, method: str, *args: Any) -> Any:
+        return self.answer(self.ask(method, *args))
+
+    def stop(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One network in the making."""
+
+    plan: Plan
+    everyone: Everyone
+    facts: dict[str, Any]
+    step: int
+    started: float
+    ended: bool = False
+    values: dict[str, float] = field(default_factory=dict)
+    """Of the last validation."""
+
+    @property
+    def active(self) -> bool:
+        return not self.ended and self.step < self.plan.settings.steps
+
+
+def train(config: Config, run: Run, plans: Sequence[Plan]) -> None:
+    """Trains all of them side by side, from their newest checkpoints on, and writes their folders' manifests."""
+    jobs = [_start(config, run, plan) for plan in plans]
+    with run.progress(plans[0].name, sum(plan.settings.steps for plan in plans)) as bar:
+        bar.advance(sum(job.step for job in jobs))
+        while active := [job for job in jobs if job.active]:
+            _advance(run, active, bar)
+    for job in jobs:
+        _finish(config, job)
+
+
+def _start(config: Config, run: Run, plan: Plan) -> Job:
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    clear_partial(plan.folder)
+    started = time.monotonic()
+    everyone = Everyone(launch_group(plan.learner, config, *plan.args, ranks=plan.settings.ranks), config)
+    facts = everyone.first("describe")
+    step = _resume(everyone, plan, run)
+    run.say(
+        f"{plan.name}: {facts['parameters']:,} parameters, {facts['training_sets']} sets, sigma_data"
+        f" {facts['sigma_data']:.4f}, steps {step} to {plan.settings.steps}"
+    )
+    return Job(plan=plan, everyone=everyone, facts=facts, step=step, started=started)
+
+
+def _advance(run: Run, active: list[Job], bar: Bar) -> None:
+    """One chunk of steps of every active job at the same time; validates and checkpoints where it is due."""
+    stops = [_next_stop(job) for job in active]
+    calls = [job.everyone.ask("train", job.step, stop) for job, stop in zip(active, stops, strict=True)]
+    for job, stop, call in zip(active, stops, calls, strict=True):
+        settings = job.plan.settings
+        values = job.everyone.answer(call)
+        bar.advance(stop - job.step)
+        job.step = stop
+        if stop % settings.validate_every == 0 or stop == settings.steps:
+            job.values = job.everyone.first("validate")
+            _log(run, job, values | job.values)
+            if settings.early_stop:
+                _judge(run, job)
+        if job.active and stop % settings.checkpoint_every == 0:
+            _checkpoint(job.everyone, job.plan.folder, stop)
+
+
+def _next_stop(job: Job) -> int:
+    settings = job.plan.settings
+    due = [(job.step // every + 1) * every for every in (settings.validate_every, settings.checkpoint_every)]
+    return min(job.step + CHUNK, settings.steps, *due)
+
+
+def _log(run: Run, job: Job, values: dict[str, float]) -> None:
+    shown = "  ".join(f"{name.rpartition('/')[2]} {values[name]:.4g}" for name in SHOWN if name in values)
+    run.log(job.plan.name, job.step, values, f"{job.plan.name} {job.step}  {shown}")
+
+
+def _judge(run: Run, job: Job) -> None:
+    """Keeps the network where it is the best so far, and ends the job when it has not been for too long.
+
+    All that decides stands in `best.json`: a resumed job validates at the same steps to the same values.
+    """
+    settings, folder = job.plan.settings, job.plan.folder
+    on_reward = settings.early_stop_on == "reward"
+    name = "held_out/reward" if on_reward else "held_out_loss"
+    if name not in job.values:
+        raise UserError(f"early_stop_on '{settings.early_stop_on}' is not measured: raise validate_queries")
+    value = job.values[name]
+    best = read_json(folder / BEST_RECORD) if (folder / BEST_RECORD).is_file() else None
+    if best is None or (value > best["value"] if on_reward else value < best["value"]):
+        job.everyone.first("export", folder / BEST)
+        write_json(folder / BEST_RECORD, {"step": job.step, "value": value, "metric": name})
+    elif job.step - best["step"] >= settings.early_stop * settings.validate_every:
+        job.ended = True
+        found = f"the best {name} ({best['value']:.4g}) was at step {best['step']}"
+        run.say(f"{job.plan.name}: stopped at step {job.step}, {found}")
+
+
+def _finish(config: Config, job: Job) -> None:
+    plan = job.plan
+    kept: dict[str, Any] = {}
+    if plan.settings.early_stop:
+        kept = {"best_step": read_json(plan.folder / BEST_RECORD)["step"]}
+        for name in (WEIGHTS, CONFIG):
+            with atomic_path(plan.folder / name) as temporary:
+                shutil.copyfile(plan.folder / BEST / name, temporary)
+    else:
+        job.everyone.first("export", plan.folder)
+    job.everyone.stop()
+    write_manifest(
+        plan.folder,
+        stage=plan.name,
+        config=config.model_dump(mode="json"),
+        inputs=plan.inputs,
+        files=[CONFIG, WEIGHTS],
+        metrics={**job.facts, "steps": job.step, **kept, **job.values, "seconds": time.monotonic() - job.started},
+    )
+    for leftover in ("checkpoints", BEST):
+        shutil.rmtree(plan.folder / leftover, ignore_errors=True)
+    (plan.folder / BEST_RECORD).unlink(missing_ok=True)
+
+
+def _resume(everyone: Everyone, plan: Plan, run: Run) -> int:
+    """Loads the newest checkpoint, if any. Returns the step to continue at."""
+    found = sorted((plan.folder / "checkpoints").glob("step-*"))
+    if not found:
+        return 0
+    step = everyone.first("load", found[-1])
+    run.say(f"{plan.name}: resumed at step {step}")
+    return int(step)
+
+
+def _checkpoint(everyone: Everyone, folder: Path, step: int) -> None:
+    """Writes a checkpoint, whole or not at all, then removes the older ones."""
+    home = folder / "checkpoints"
+    with atomic_folder(home / f"step-{step:08d}") as temporary:
+        everyone.first("save", temporary, step)
+    for old in sorted(home.glob("step-*"))[:-1]:
+        shutil.rmtree(old)

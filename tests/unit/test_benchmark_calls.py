@@ -1,0 +1,103 @@
+"""What the benchmark of network calls computes from values per query."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.retriever_ablations import VARIANTS, changed, table
+from benchmarks.retriever_calls import bootstrap_ratio, choices, compare, folm_share, means
+from benchmarks.retriever_figure import best_points, markdown, picture
+from r4t.config import Config
+
+
+def result(name: str, steps: int, nfe: int, reward: float) -> dict[str, Any]:
+    return {
+        "name": name, "curve": name, "steps": steps, "guidance": 0.0, "sigma_max": None, "nfe": nfe,
+        "metrics": {"reward": {"mean": reward, "stderr": 0.01}},
+    }  # fmt: skip
+
+
+def test_share_of_items_that_the_policy_finds_too() -> None:
+    items = np.array([[1, 2, 3, 4], [5, 5, 6, 7]])
+    assert folm_share(items, [{1, 2, 9}, {5}]).tolist() == [0.5, 0.5]
+
+
+def test_ratio_is_paired_over_queries() -> None:
+    """Where every query is kept to 98 % the interval is a point, however much the queries differ."""
+    base = np.random.default_rng(0).uniform(0.1, 0.9, 200)
+    found = bootstrap_ratio(0.98 * base, base)
+    assert found == pytest.approx({"ratio": 0.98, "low": 0.98, "high": 0.98})
+    noisy = bootstrap_ratio(base[::-1].copy(), base)
+    assert noisy["low"] < 1 < noisy["high"]
+
+
+def test_kept_is_against_the_better_of_policy_and_best_guided_reference() -> None:
+    results = [
+        {"name": "r4t_folm"}, result("euler_maruyama", 256, 256, 0), result("euler_maruyama", 256, 512, 0),
+        result("dpmpp_2m", 8, 8, 0),
+    ]  # fmt: skip
+    values = [
+        {"reward": np.full(9, 0.4), "diversity": np.full(9, 0.5)},
+        {"reward": np.full(9, 0.3), "diversity": np.full(9, 0.9)},
+        {"reward": np.full(9, 0.5), "diversity": np.full(9, 0.6)},
+        {"reward": np.full(9, 0.45), "diversity": np.full(9, 0.6)},
+    ]
+    compare(results, values)
+    assert results[3]["kept"]["reward"]["ratio"] == pytest.approx(0.9)  # of the guided reference
+    assert results[3]["kept"]["diversity"]["ratio"] == pytest.approx(1.0)  # which the other reference does not decide
+    assert results[0]["kept"]["reward"]["ratio"] == pytest.approx(0.8)
+
+
+def test_values_that_do_not_apply_leave_the_means() -> None:
+    found = means({"reward": np.array([0.2, np.nan, 0.4]), "recall": np.full(3, np.nan)})
+    assert found["reward"]["mean"] == pytest.approx(0.3)
+    assert "recall" not in found
+
+
+def test_every_choice_is_drawn_once_and_the_reference_first() -> None:
+    given = argparse.Namespace(
+        run=Path("r"), solvers=["euler_maruyama", "heun"], steps=[8, 256], guidance=[0.0, 0.1], sigma_max=[None],
+        no_reference=False, students=[Path("s")], student_calls=[1, 2],
+    )  # fmt: skip
+    found = list(choices(given))
+    assert len(set(found)) == len(found) == 2 * 2 * 2 + 2
+    assert [(c.name, c.steps, c.guidance) for c in found[:2]] == [
+        ("euler_maruyama", 256, 0.0),
+        ("euler_maruyama", 256, 0.1),
+    ]
+    assert [(c.curve, c.steps, c.guidance) for c in found[-2:]] == [("student", 1, 0.0), ("student", 2, 0.0)]
+
+
+def test_a_curve_is_the_best_at_each_number_of_calls() -> None:
+    results = [
+        result("heun", 4, 8, 0.2),
+        result("heun", 8, 8, 0.3),
+        result("heun", 16, 32, 0.25),
+        result("x", 1, 1, 0.9),
+    ]
+    assert best_points(results, "heun", "reward") == [(3.0, 0.3), (5.0, 0.25)]
+    drawn = picture([*results, {"name": "r4t_folm", "metrics": {"reward": {"mean": 0.4}}}], ["reward"])
+    assert drawn.count("<polyline") == 3
+    assert "FOLM" in drawn
+    assert "| heun | 4 | 0.0 |  | 8 | 0.200 |" in markdown(results)
+
+
+def test_ablations_change_what_they_say_and_nothing_else() -> None:
+    config = Config()
+    for variant in VARIANTS.values():
+        other = changed(config, variant, seed=3)
+        assert other.seed == 3
+        differing = {s for s in Config.model_fields if getattr(config, s) != getattr(other, s)}
+        assert differing <= {"seed", *variant.changes}
+        for section, keys in variant.changes.items():
+            assert {key: getattr(getattr(other, section), key) for key in keys} == keys
+    rows = [
+        {"variant": "base", "seed": s, "nfe": 8, "seconds": 60.0, "metrics": {"reward": {"mean": 0.3 + s}}}
+        for s in (0, 1)
+    ]
+    assert "| base | 8 | 60 | 0.800 ± 0.707 |" in table(rows)
