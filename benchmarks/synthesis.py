@@ -162,9 +162,9 @@ def engine(run: Path, config: Config, dataset: Dataset, rows: Ints) -> dict[str,
         own = time.perf_counter() - started
         ray.kill(actor)
         found = streamed(stream_shards(made, config, run / "prepare"))
-    rows = sum(len(one.queries) * one.samples for one in made[1:])
+    answers = sum(len(one.queries) * one.samples for one in made[1:])
     added = found["seconds_after_first_shard"] / own - 1
-    rates = {"engine_seconds": own, "engine_rows_per_second": rows / own, "pipeline_adds": added}
+    rates = {"engine_seconds": own, "engine_rows_per_second": answers / own, "pipeline_adds": added}
     return {"what": "engine"} | rates | found
 
 

@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -103,6 +104,11 @@ def standing(folder: Path) -> int:
     return len(shard_paths(folder / "sets"))
 
 
+def has_more_than(shards: int, folder: Path) -> bool:
+    """Whether more shards stand than before, or all of them."""
+    return standing(folder) > shards or is_finished(folder / "sets")
+
+
 def actors(name: str) -> list[psutil.Process]:
     """The Ray actors below this process that run the class `name`."""
     found = []
@@ -159,8 +165,8 @@ def with_faults(
     driver = Driver(folder, nodes.cluster.address if nodes else "local", overrides)
     kills: list[Kill] = []
     for victim in victims:
-        before = standing(folder)
-        wait_until(lambda before=before: standing(folder) > before or is_finished(folder / "sets"), driver)
+        grown = partial(has_more_than, standing(folder), folder)
+        wait_until(grown, driver)
         time.sleep(rng.uniform(0.0, 1.0))
         while not is_finished(folder / "sets"):
             driver.check()
