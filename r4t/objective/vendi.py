@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,7 +18,7 @@ VendiNorm = Literal["by_k", "minus1_over_kminus1", "raw"]
 VendiKernel = Literal["cosine", "gaussian"]
 Kernel = NDArray[np.float64]
 SHARED_FROM = 128
-"""Matrices below which handing them to threads costs more than it gains."""
+"""Sets below which handing them to threads costs more than it gains."""
 
 
 def vendi(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine") -> Floats:
@@ -26,7 +27,7 @@ def vendi(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine") -> Floa
     With the eigenvalues l of K / k: `exp(-sum l ln l)` at order 1, `(sum l^q) ^ (1 / (1 - q))` at order q, `1 / max l`
     at infinity. `gaussian` is `exp(-|x - y|^2)`, never negative.
     """
-    return of_kernel(similarity(x, kernel), order)
+    return shared(lambda part: of_kernel(similarity(part, kernel), order), x)
 
 
 def vendi_without(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine") -> Floats:
@@ -35,8 +36,12 @@ def vendi_without(x: Floats, order: float = 1.0, kernel: VendiKernel = "cosine")
     if k < 2:
         raise ValueError("leave-one-out diversity needs at least two rows")
     others = np.stack([np.delete(np.arange(k), i) for i in range(k)])  # [k, k-1]
-    whole = similarity(x, kernel)
-    return of_kernel(whole[..., others[:, :, None], others[:, None, :]], order)
+
+    def score(part: Floats) -> Floats:
+        whole = similarity(part, kernel)
+        return of_kernel(whole[..., others[:, :, None], others[:, None, :]], order)
+
+    return shared(score, x)
 
 
 def normalise_vendi(score: Floats, k: int, how: VendiNorm) -> Floats:
@@ -57,7 +62,7 @@ def similarity(x: Floats, kernel: VendiKernel) -> Kernel:
 
 def of_kernel(kernel: NDArray[Any], order: float) -> Floats:
     """Vendi Score [...] of a similarity matrix [..., k, k]."""
-    values = np.clip(eigenvalues(kernel / kernel.shape[-1]), 0.0, None)
+    values = np.clip(np.linalg.eigvalsh(kernel / kernel.shape[-1]), 0.0, None)
     if order == 1.0:
         score = np.exp(-np.sum(values * np.log(np.where(values > 1e-12, values, 1.0)), axis=-1))
     elif np.isinf(order):
@@ -67,18 +72,17 @@ def of_kernel(kernel: NDArray[Any], order: float) -> Floats:
     return np.asarray(score, dtype=np.float32)
 
 
-def eigenvalues(matrices: NDArray[Any]) -> NDArray[Any]:
-    """[..., k], ascending, of symmetric matrices [..., k, k].
+def shared(work: Callable[[Floats], Floats], x: Floats) -> Floats:
+    """`work` on sets [..., k, d] of any number, whose results start with the same axes.
 
-    LAPACK takes one small matrix after another, and lets go of the interpreter's lock meanwhile: every one of torch's
-    threads gets a share of them.
+    BLAS and LAPACK take one small matrix after another, and NumPy lets go of the interpreter's lock meanwhile: every
+    one of torch's threads gets a share of the sets.
     """
-    threads = torch.get_num_threads()
-    flat = matrices.reshape(-1, *matrices.shape[-2:])
-    if threads < 2 or len(flat) < SHARED_FROM:
-        return np.linalg.eigvalsh(matrices)
-    parts = _workers(threads).map(np.linalg.eigvalsh, np.array_split(flat, threads))
-    return np.concatenate(list(parts)).reshape(matrices.shape[:-1])
+    threads, sets = torch.get_num_threads(), x.shape[:-2]
+    if threads < 2 or np.prod(sets) < SHARED_FROM:
+        return work(x)
+    parts = list(_workers(threads).map(work, np.array_split(x.reshape(-1, *x.shape[-2:]), threads)))
+    return np.concatenate(parts).reshape(*sets, *parts[0].shape[1:])
 
 
 @lru_cache(maxsize=1)
