@@ -55,7 +55,7 @@ def main() -> None:
     ]
     lengths: list[int] = []
 
-    def reward(completions: list[str], row: list[int], completion_ids: list[list[int]], **_: Any) -> list[float]:
+    def reward(completions: list[str], row: list[int], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
         lengths.extend(len(ids) for ids in completion_ids)
         return [float(value) for value in scorer.score(row, completions).rewards]
 

@@ -63,7 +63,7 @@ class DenoiserLearner(ABC):
             model=loss, optimizer=optimizer, config=_deepspeed_config(self.settings, self.world)
         )
         if self.settings.validate_queries and self.rank == 0:
-            rows = np.unique(self.held_out.query)[: self.settings.validate_queries]
+            rows = np.unique(self.held_out.query)[: self.settings.validate_queries].astype(np.int64)
             self.watch = HeldOutSets(self.dataset, self.config, rows)
 
     @abstractmethod
