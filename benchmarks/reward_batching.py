@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.environment import environment
-from benchmarks.rl_scoring import QUERIES, build, made_up, written
+from benchmarks.rl_scoring import QUERIES, build, made_up, timed, written
 from r4t.fanout import build_prompt
 from r4t.interop.openrlhf_reward import widen_threads
 from r4t.interop.reward import Asked, SetReward
@@ -43,16 +40,6 @@ def batched(service: RewardService, calls: list[tuple[str, str, str]]) -> list[f
 def one_by_one(reward: SetReward, asked: list[Asked]) -> list[float]:
     """Rewards of one call after another."""
     return [reward.score([one])[0].reward for one in asked]
-
-
-def timed(work: Callable[[], list[float]], repeats: int) -> tuple[float, list[float]]:
-    """Median seconds of `work`, after one call that warms up, and its result."""
-    result, seconds = work(), []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds), result
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import faiss
 import numpy as np
@@ -31,6 +32,8 @@ from r4t.errors import UserError
 from r4t.fanout import format_answer, parse
 from r4t.scoring import SetScorer, join_scored
 from r4t.types import Floats, Ints, Query, ScoredBatch
+
+Result = TypeVar("Result")
 
 QUERIES = 64
 
@@ -106,13 +109,13 @@ def build(items: int, k: int, encoder: Lookup, flat: bool = False) -> SetScorer:
     return SetScorer(dataset, encoder, config, Flat(dataset.item_vectors) if flat else None)
 
 
-def timed(score: Callable[[], ScoredBatch], repeats: int) -> tuple[float, ScoredBatch]:
-    """Median seconds of `score`, after one call that warms up, and its result."""
-    result = score()
+def timed(work: Callable[[], Result], repeats: int) -> tuple[float, Result]:
+    """Median seconds of `work`, after one call that warms up, and its result."""
+    result = work()
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        score()
+        work()
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds), result
 

@@ -44,6 +44,16 @@ def only(name: str, kind: str) -> dict[str, Any]:
     return found
 
 
+def kubernetes_problem(manifest: dict[str, Any]) -> str | None:
+    """What is wrong with an object of Kubernetes' own kinds, unknown fields included, or None."""
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    try:
+        kubernetes.validate(manifest, "1.33", strict=True)
+    except kubernetes.ValidationError as error:
+        return str(error.message)
+    return None
+
+
 def test_there_is_a_kustomization_for_every_shape_and_stage() -> None:
     shapes = ("kind-cpu", "one-node-8-gpu", "multi-node")
     wanted = {f"overlays/{shape}/{kind}" for shape in shapes for kind in ("cluster", "job")}
@@ -74,10 +84,13 @@ def test_every_overlay_keeps_to_the_policy(name: str) -> None:
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_kubernetes_own_kinds_validate(name: str) -> None:
-    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
-    for manifest in render(name):
-        if manifest["apiVersion"] != "ray.io/v1":
-            kubernetes.validate(manifest, "1.33", strict=True)
+    problems = {one["kind"]: kubernetes_problem(one) for one in render(name) if one["apiVersion"] != "ray.io/v1"}
+    assert {kind: found for kind, found in problems.items() if found} == {}
+
+
+def test_kubernetes_own_validation_finds_a_wrong_key() -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"portz": []}}
+    assert "portz" in str(kubernetes_problem(service))
 
 
 @pytest.mark.parametrize("name", JOBS)
