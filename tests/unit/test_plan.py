@@ -105,6 +105,14 @@ def test_a_stage_names_what_it_spends_most_on() -> None:
     assert plan.stages(gpu_config(steps=1000), twice, SIZE)["folm"].seconds < found["folm"].seconds
 
 
+def test_both_retrievers_train_at_once_where_each_has_a_gpu() -> None:
+    two, one = gpu_config(workers=1, ranks=1), gpu_config(workers=1, ranks=1, colocate=True)
+    assert (plan.gpus_of(two), plan.gpus_of(one)) == (2, 1)
+    alone = two.retriever.steps * two.retriever.batch / 2_000
+    assert plan.stages(two, RATES, SIZE)["retriever"].seconds == pytest.approx(alone)
+    assert plan.stages(one, RATES, SIZE)["retriever"].seconds == pytest.approx(2 * alone)
+
+
 @pytest.mark.parametrize(
     ("config", "given", "fragments"),
     [
@@ -123,7 +131,7 @@ def test_what_cannot_fit_is_refused_with_the_change_that_helps(
     assert [fragment for fragment in fragments if fragment not in str(raised.value)] == []
 
 
-def finished_run(folder: Path, config: Config, *, zero_shot: bool = True) -> dict[str, float]:
+def finished_run(folder: Path, config: Config) -> dict[str, float]:
     """A run directory as a machine with known rates would leave it. Returns those rates."""
     truth = {
         "generate": 1500.0,
@@ -166,7 +174,6 @@ def finished_run(folder: Path, config: Config, *, zero_shot: bool = True) -> dic
         manifest = {"config": config.model_dump(mode="json"), "metrics": values}
         (folder / name / "manifest.json").write_text(json.dumps(manifest))
     (folder / "sets" / "shard-00000.parquet").write_bytes(b"x" * 320_000)
-    assert zero_shot == config.evaluate.zero_shot_diffusion
     return truth
 
 
@@ -194,6 +201,15 @@ def test_rates_of_half_a_run_are_refused(tmp_path: Path) -> None:
     finished_run(tmp_path / "run", config)
     (tmp_path / "run" / "sets" / "manifest.json").unlink()
     with pytest.raises(UserError, match="no finished sets"):
+        load_rates(tmp_path / "run", "cpu")
+
+
+def test_a_run_too_short_to_tell_rates_is_refused(tmp_path: Path) -> None:
+    finished_run(tmp_path / "run", load_config(QUICKSTART))
+    path = tmp_path / "run" / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | {"time": 7.0}) + "\n" for line in lines))  # no time passes
+    with pytest.raises(UserError, match="too few steps to tell rates"):
         load_rates(tmp_path / "run", "cpu")
 
 

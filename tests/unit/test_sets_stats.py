@@ -28,7 +28,7 @@ def some(rng: np.random.Generator, n: int) -> list[SetRecord]:
 
 def test_counts_are_those_of_counting_by_hand(tmp_path: Path):
     rng = np.random.default_rng(0)
-    records = [some(rng, 40), some(rng, 23)]
+    records = [some(rng, 40), [*some(rng, 23), record(0, 99, rows=(9, 9, 9, 9))]]
     for number, part in enumerate(records):
         write(tmp_path, number, part)
     every = [one for part in records for one in part]
@@ -40,9 +40,10 @@ def test_counts_are_those_of_counting_by_hand(tmp_path: Path):
     assert found["queries"] == len({one.query for one in valid})
     assert found["distinct_rows_per_set"] == pytest.approx(np.mean([len(set(one.rows)) for one in valid]))
     uses = Counter(item for one in valid for item in set(one.rows))
-    assert found["items"]["used"] == len(uses) == 3
-    assert found["items"]["never_used"] == 27
-    assert found["items"]["coverage"] == 0.1
+    assert found["items"]["used"] == len(uses) == 4
+    assert uses[9] == 1
+    assert found["items"]["never_used"] == 26
+    assert found["items"]["coverage"] == pytest.approx(4 / 30)
     assert found["items"]["sets_per_item"]["max"] == max(uses.values())
     reward = [one.reward for one in valid]
     assert found["reward"]["mean"] == pytest.approx(np.mean(reward), rel=1e-6)
