@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from cluster.checkpoint import load_state, save_state
 from cluster.devices import torch_device
 from cluster.launch import start_deepspeed
-from r4t.catalog.dataset import load_dataset
+from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.config import Config, Sampler, Training
 from r4t.diffusion.checkpoint import save_denoiser
 from r4t.diffusion.denoiser import SetDenoiser
@@ -50,9 +51,14 @@ class DenoiserLearner(ABC):
         torch.set_num_threads(settings.threads)
         self.rank, self.world, self.config, self.settings = rank, world, config, settings
         self.device = torch_device(config)
-        facts = (*config.objective.columns, config.objective.category_column)
-        self.dataset = load_dataset(prepare_folder, facts)
+        self.prepare_folder = prepare_folder
         self.watch: HeldOutSets | None = None
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Only for the rank that watches queries and whoever names them: the vectors it holds are its own copy."""
+        objective = self.config.objective
+        return load_dataset(self.prepare_folder, (*objective.columns, objective.category_column))
 
     def start(self, denoiser: SetDenoiser, loss: nn.Module) -> None:
         """*Collective.* Puts `loss`, which holds `denoiser`, under DeepSpeed, and chooses the queries to watch."""

@@ -35,7 +35,7 @@ class RetrieverLearner(DenoiserLearner):
         tables = open_tables(sets_folder, prepare_folder, config)
         targets, self.removed = first_rows(tables.targets, settings.rows), tables.targets.removed
         self.training, self.held_out = (first_rows(t, settings.rows) for t in (tables.training, tables.held_out))
-        dim = self.dataset.item_vectors.shape[1]
+        dim = targets.table.shape[1]
         given = settings.sigma_data
         sigma_data = measured_sigma_data(targets) if given is None else check_sigma_data(given, dim)
         denoiser = SetDenoiser(DenoiserConfig.of(settings, dim, sigma_data)).to(self.device)

@@ -30,9 +30,10 @@ class StudentLearner(DenoiserLearner):
         settings = config.distill
         super().__init__(rank, world, config, settings, prepare_folder)
         self.own = settings
-        dim = self.dataset.item_vectors.shape[1]
+        tables = open_tables(sets_folder, prepare_folder, config)
+        dim = tables.targets.table.shape[1]
         self.teacher = load_denoiser(teacher_folder, dim).to(self.device).requires_grad_(requires_grad=False)
-        tables, rows = open_tables(sets_folder, prepare_folder, config), self.teacher.config.rows
+        rows = self.teacher.config.rows
         self.training, self.held_out = (first_rows(t, rows) for t in (tables.training, tables.held_out))
         student = load_denoiser(teacher_folder, dim).to(self.device)  # starts as its teacher
         given = settings.guidance

@@ -24,10 +24,11 @@ from r4t.catalog.dataset import Dataset
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.interop import openrlhf_patch, openrlhf_reward
-from r4t.interop.probe import check_server, with_key
+from r4t.interop.probe import check_server
 from r4t.interop.prompts import drawn_rows, prompt_rows, write_prompts
 from r4t.interop.reward import run_reward
 from r4t.interop.server import KEY_VARIABLE
+from r4t.interop.urls import with_key
 from r4t.lineage import is_finished
 from r4t.policy import load_tokenizer
 

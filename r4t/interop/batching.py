@@ -73,6 +73,7 @@ class Batcher(Generic[T, R]):
             # A caller that has given up must not be answered, and can no longer give up once its call is running.
             batch = [call for call in gathered if call.done.set_running_or_notify_cancel()]
             if batch:
+                self._count(batch)
                 self._serve(batch)
             if last:
                 return
@@ -92,15 +93,17 @@ class Batcher(Generic[T, R]):
             size += len(call.entries)
         return batch, False
 
-    def _serve(self, batch: list[_Call[T, R]]) -> None:
-        entries = [entry for call in batch for entry in call.entries]
-        load = self.load
+    def _count(self, batch: list[_Call[T, R]]) -> None:
+        load, entries = self.load, sum(len(call.entries) for call in batch)
         self.load = Load(
             calls=load.calls + len(batch),
-            entries=load.entries + len(entries),
+            entries=load.entries + entries,
             batches=load.batches + 1,
-            largest=max(load.largest, len(entries)),
+            largest=max(load.largest, entries),
         )
+
+    def _serve(self, batch: list[_Call[T, R]]) -> None:
+        entries = [entry for call in batch for entry in call.entries]
         try:
             results = self._work(entries)
             if len(results) != len(entries):
@@ -110,15 +113,9 @@ class Batcher(Generic[T, R]):
                 batch[0].done.set_exception(error)
                 return
             for call in batch:
-                self._serve_alone(call)
+                self._serve([call])
             return
         start = 0
         for call in batch:
             call.done.set_result(results[start : start + len(call.entries)])
             start += len(call.entries)
-
-    def _serve_alone(self, call: _Call[T, R]) -> None:
-        try:
-            call.done.set_result(self._work(list(call.entries)))
-        except Exception as error:
-            call.done.set_exception(error)

@@ -18,6 +18,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from r4t.interop.urls import shown
+
 VARIABLE = "R4T_SOFT_GRPO"  # beta_1,beta_2 of Eq. 8
 HOOK = "r4t.interop.openrlhf_patch.install"
 
@@ -53,7 +55,7 @@ def raise_without_reward(module: Any) -> None:
         output = await execute(self, *args, **kwargs)
         if self.reward_endpoints and output["reward"] is None:
             raise RuntimeError(
-                f"no reward came back from {', '.join(map(_shown, self.reward_endpoints))}: the lines 'Failed to fetch"
+                f"no reward came back from {', '.join(map(shown, self.reward_endpoints))}: the lines 'Failed to fetch"
                 " reward' and 'Request error' above, in the rollout engine's log, say why"
             )
         return output
@@ -94,9 +96,3 @@ class _Changed(importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
         self._change(module)
-
-
-def _shown(url: str) -> str:
-    """The endpoint without a key inside it."""
-    scheme, mark, rest = url.rpartition("://")
-    return scheme + mark + rest.rpartition("@")[2]

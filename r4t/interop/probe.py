@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from typing import Any
-from urllib.parse import quote
 
 import httpx
 
 from r4t.errors import UserError
 from r4t.fanout import build_prompt, format_answer
 from r4t.interop.reward import SetReward
+from r4t.interop.urls import shown
 
 TIMEOUT = 20.0  # seconds; OpenRLHF itself would wait 180, five times
 TOLERANCE = 1e-3  # of a reward: another machine's arithmetic
@@ -27,15 +27,9 @@ def check_server(url: str, reward: SetReward, timeout: float = TIMEOUT) -> None:
     (own,) = reward.score([reward.ask(text, prompt, query.query_id)])
     if not abs(_reward(url, answer) - own.reward) < TOLERANCE:
         raise UserError(
-            f"the reward server at {_shown(url)} gives {_reward(url, answer):.4f} where this run's objective gives"
+            f"the reward server at {shown(url)} gives {_reward(url, answer):.4f} where this run's objective gives"
             f" {own.reward:.4f}: it serves another run or configuration; start `r4t serve-reward` on this one"
         )
-
-
-def with_key(url: str, key: str | None) -> str:
-    """The URL through which OpenRLHF's client sends a key: it adds no header, but sends what stands before an @."""
-    scheme, mark, rest = url.partition("://")
-    return url if key is None else f"{scheme}{mark}r4t:{quote(key, safe='')}@{rest}"
 
 
 def _post(url: str, body: dict[str, Any], timeout: float) -> Any:
@@ -43,27 +37,27 @@ def _post(url: str, body: dict[str, Any], timeout: float) -> Any:
         response = httpx.post(url, json=body, timeout=timeout, trust_env=False)
     except httpx.TimeoutException:
         raise UserError(
-            f"the reward server at {_shown(url)} did not answer within {timeout:g} s: see its log, start more of them"
+            f"the reward server at {shown(url)} did not answer within {timeout:g} s: see its log, start more of them"
             " (commas between their URLs), or give it a machine of its own"
         ) from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UserError(
-            f"no reward server answers at {_shown(url)} ({type(error).__name__}): start one with `r4t serve-reward RUN`"
+            f"no reward server answers at {shown(url)} ({type(error).__name__}): start one with `r4t serve-reward RUN`"
             " and give the URL that it prints"
         ) from None
     if response.status_code != httpx.codes.OK:
-        raise UserError(f"the reward server at {_shown(url)} answered {response.status_code}: {response.text[:300]}")
+        raise UserError(f"the reward server at {shown(url)} answered {response.status_code}: {response.text[:300]}")
     try:
         return response.json()
     except ValueError:
-        raise UserError(f"the reward server at {_shown(url)} did not answer in JSON: {response.text[:100]!r}") from None
+        raise UserError(f"the reward server at {shown(url)} did not answer in JSON: {response.text[:100]!r}") from None
 
 
 def _reward(url: str, answer: Any) -> float:
     rewards = answer.get("rewards") if isinstance(answer, dict) else None
     if not isinstance(rewards, list) or len(rewards) != 1 or not _is_number(rewards[0]):
         raise UserError(
-            f"the reward server at {_shown(url)} answered {str(answer)[:100]!r} to one answer, where"
+            f"the reward server at {shown(url)} answered {str(answer)[:100]!r} to one answer, where"
             ' {"rewards": [number]} is expected: is it `r4t serve-reward`, and does the URL end with /get_reward?'
         )
     return float(rewards[0])
@@ -71,9 +65,3 @@ def _reward(url: str, answer: Any) -> float:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _shown(url: str) -> str:
-    """The URL without a key inside it."""
-    scheme, mark, rest = url.partition("://")
-    return scheme + mark + rest.rpartition("@")[2]

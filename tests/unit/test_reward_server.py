@@ -19,9 +19,10 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from r4t.errors import UserError
-from r4t.interop.probe import check_server, with_key
+from r4t.interop.probe import check_server
 from r4t.interop.server import Limits, reward_app
 from r4t.interop.service import RewardService
+from r4t.interop.urls import with_key
 
 
 def body(rows: list[int], **changed: Any) -> dict[str, Any]:
