@@ -28,14 +28,14 @@ from jobs.evaluate import query_rows
 from jobs.policies import build_methods
 from jobs.retrieve import config_of, local_policies
 from r4t.catalog.dataset import Dataset, load_dataset
-from r4t.catalog.encoders import load_encoder, run_encoder
+from r4t.catalog.encoders import run_encoder
 from r4t.catalog.index import ExactIndex
 from r4t.config import Config, Sampler
 from r4t.diffusion.checkpoint import load_denoiser
 from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.solvers import SOLVERS
 from r4t.evaluation.evaluate import method_values
-from r4t.evaluation.judge import Judge
+from r4t.evaluation.judge import Judge, judge_encoder
 from r4t.evaluation.measure import Yardstick
 from r4t.lineage import write_json
 from r4t.methods import Diffusion, QueryBatch
@@ -76,7 +76,7 @@ class Bench:
             query_rows=rows,
             objective=config.objective,
             task=config.task,
-            judge=Judge(load_encoder(config.evaluate.judge), self.dataset, cache) if judge else None,
+            judge=Judge(judge_encoder(config), self.dataset, cache) if judge else None,
         )
         self.queries = QueryBatch.of_rows(self.dataset, rows)
         self.index = ExactIndex(self.dataset.item_vectors)
