@@ -10,22 +10,18 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
+from benchmarks.side_by_side import side_by_side
 from r4t.evaluation import svg
 from r4t.lineage import read_json
 
 METHODS = ("no_fanout", "zero_shot", "r4t_folm")
 STYLE = """
-svg { font: 11px system-ui, sans-serif; } text { fill: #646a75; }
-.title { fill: #1b1d22; font-weight: 600; font-size: 13px; }
-.grid { stroke: #e3e4e0; } .curve { fill: none; stroke-width: 2; } .paper { fill: #fff; }
-polyline.m-train { stroke: #d99a2b; } polyline.m-valid { stroke: #3d4ed8; } .dot { stroke: #fff; }
+polyline.m-train { stroke: #d99a2b; } polyline.m-valid { stroke: #3d4ed8; }
 circle.m-train, rect.m-train { fill: #d99a2b; } circle.m-valid, rect.m-valid { fill: #3d4ed8; }
 """
-COLUMN, GAP = 380, 34
 
 
 def series(run: Path, metric: str) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
@@ -40,25 +36,16 @@ def series(run: Path, metric: str) -> tuple[list[tuple[float, float]], list[tupl
 
 def picture(run: Path, metrics: Sequence[str]) -> str:
     """One SVG file with a chart per metric, side by side."""
-    parts, tallest = [], 0
-    for place, metric in enumerate(metrics):
+    charts = {}
+    for metric in metrics:
         train, valid = series(run, metric)
         lines = [
             svg.Line(label="training (5 steps)", style="m-train", points=train),
             svg.Line(label="validation", style="m-valid", points=valid, marks=True),
         ]
-        figure = svg.line_chart([line for line in lines if line.points], title=metric, x_label="step")
-        chart = figure[figure.index("<svg") : figure.index("</svg>") + len("</svg>")]
-        height = int(chart.split('viewBox="0 0 ')[1].split('"')[0].split()[1])
-        tallest = max(tallest, height)
-        x = 10 + place * COLUMN
-        parts.append(f'<text class="title" x="{x + 46}" y="20">{escape(metric.replace("_", " "))}</text>')
-        parts.append(chart.replace("<svg", f'<svg x="{x}" y="{GAP}" width="{svg.WIDTH}" height="{height}"', 1))
-    width, height = COLUMN * len(metrics), tallest + GAP + 8
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-        f'<style>{STYLE}</style><rect class="paper" width="{width}" height="{height}"/>{"".join(parts)}</svg>\n'
-    )
+        shown = [line for line in lines if line.points]
+        charts[metric.replace("_", " ")] = svg.line_chart(shown, title=metric, x_label="step")
+    return side_by_side(charts, STYLE)
 
 
 def table(run: Path, metrics: Sequence[str]) -> list[str]:

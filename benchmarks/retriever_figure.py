@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
+from benchmarks.side_by_side import side_by_side
 from r4t.evaluation import svg
 
 METRICS = (
     "reward", "recall", "hit", "diversity", "content_alignment", "distinct_items", "judge.diversity", "judge.alignment",
     "folm_share",
 )  # fmt: skip
-STYLE = """
-svg { font: 11px system-ui, sans-serif; } text { fill: #646a75; } .paper { fill: #fff; }
-.title { fill: #1b1d22; font-weight: 600; font-size: 13px; } .grid { stroke: #e3e4e0; } .dot { stroke: #fff; }
-.curve { fill: none; stroke-width: 2; }
-"""
 COLOURS = ("#3d4ed8", "#d99a2b", "#0e9384", "#b3372f", "#7b4fb5", "#5b6472", "#c2418c")
-COLUMN, GAP = 380, 34
 
 
 def picture(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str:
     """One SVG file, a chart per metric: curves over log2 of the calls, each solver at its best guidance and top."""
     names = list(dict.fromkeys(r["curve"] for r in results if "nfe" in r))
-    style = STYLE + "".join(
+    style = "".join(
         f"polyline.s{i} {{ stroke: {c}; }} circle.s{i}, rect.s{i} {{ fill: {c}; }}\n" for i, c in enumerate(COLOURS)
     )
-    parts, tallest = [], 0
-    for place, metric in enumerate(metrics):
+    charts = {}
+    for metric in metrics:
         lines = [
             svg.Line(label=name, style=f"s{i % len(COLOURS)}", points=best_points(results, name, metric), marks=True)
             for i, name in enumerate(names)
@@ -39,17 +33,9 @@ def picture(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str
             ends = [x for line in lines for x, _ in line.points]
             level = [(min(ends), folm[0]), (max(ends), folm[0])]
             lines.append(svg.Line(label="FOLM", style=f"s{len(names) % len(COLOURS)}", points=level))
-        figure = svg.line_chart([line for line in lines if line.points], title=metric, x_label="log2 of network calls")
-        chart = figure[figure.index("<svg") : figure.index("</svg>") + len("</svg>")]
-        height = int(chart.split('viewBox="0 0 ')[1].split('"')[0].split()[1])
-        tallest, x = max(tallest, height), 10 + place * COLUMN
-        parts.append(f'<text class="title" x="{x + 46}" y="20">{escape(metric)}</text>')
-        parts.append(chart.replace("<svg", f'<svg x="{x}" y="{GAP}" width="{svg.WIDTH}" height="{height}"', 1))
-    width, height = COLUMN * len(metrics), tallest + GAP + 8
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">'
-        f'<style>{style}</style><rect class="paper" width="{width}" height="{height}"/>{"".join(parts)}</svg>\n'
-    )
+        shown = [line for line in lines if line.points]
+        charts[metric] = svg.line_chart(shown, title=metric, x_label="log2 of network calls")
+    return side_by_side(charts, style)
 
 
 def best_points(results: Sequence[Mapping[str, Any]], curve: str, metric: str) -> list[tuple[float, float]]:

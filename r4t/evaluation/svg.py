@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 360
-CHARACTER = 6.1  # width of one label character in the page's font, rounded up
+CHARACTER = 6.6  # width of one label character in the page's font, rounded up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
