@@ -156,8 +156,10 @@ def with_faults(
     seed: int = 0,
     overrides: Sequence[str] = (),
     nodes: Nodes | None = None,
+    pause: float = 1.0,
 ) -> list[Kill]:
-    """Runs stage 2 in `folder` to its end and kills `victims` in turn: each after one more shard and a random pause.
+    """Runs stage 2 in `folder` to its end and kills `victims` in turn: each after one more shard and a random part of
+    `pause` seconds. While a scorer comes back its engine goes on, so a short run's later victims may find it finished.
 
     Without `nodes` every driver has a local Ray of its own.
     """
@@ -167,7 +169,7 @@ def with_faults(
     for victim in victims:
         grown = partial(has_more_than, standing(folder), folder)
         wait_until(grown, driver)
-        time.sleep(rng.uniform(0.0, 1.0))
+        time.sleep(rng.uniform(0.0, pause))
         while not is_finished(folder / "sets"):
             driver.check()
             if strike(victim, driver, nodes, rng):

@@ -47,7 +47,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_rows_after_kills_are_those_of_an_undisturbed_run(base: Path, tmp_path: Path) -> None:
     whole, broken = fork(base, tmp_path / "whole"), fork(base, tmp_path / "broken")
     assert with_faults(whole) == []
-    kills = with_faults(broken, ["engine", "scorer", "driver"])
+    kills = with_faults(broken, ["driver", "engine", "scorer"], pause=0.2)
     assert {kill.victim for kill in kills} == {"engine", "scorer", "driver"}
     assert all(0 < kill.shards < 2 * TRAIN for kill in kills), "killed while shards were still to be made"
     assert differences(whole, broken) == []
