@@ -26,7 +26,7 @@ from r4t.evaluation.deviations import dataset_name, deviations, judge_name
 from r4t.evaluation.judge import Judge, judge_encoder
 from r4t.evaluation.latency import Answer, measure_latency
 from r4t.evaluation.measure import Yardstick
-from r4t.lineage import is_finished, write_json, write_manifest
+from r4t.lineage import is_finished, write_json, write_manifest, write_tensors
 from r4t.methods import Diffusion, QueryBatch, SetRetriever
 from r4t.types import Floats, Ints, RetrievedSets
 
@@ -35,6 +35,7 @@ TIMED = ("no_fanout", "mmr", "r4t_folm", "r4t_diffusion", "r4t_distilled")
 REPEATED = ("zero_shot", "r4t_folm", "r4t_diffusion", "r4t_distilled", "zero_shot_diffusion")
 RUNS = 5  # independent runs behind the Vendi Score of paper App. B.2
 WARM_UP = 2
+VALUES = "values.safetensors"  # every metric query by query: what tests of differences need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
     latency = time_methods(config, run, yardstick, methods, encoder)
     result = describe(config, run, yardstick, methods, encoder) | results(config, yardstick, values, answers, latency)
     held = sum(check["holds"] for check in result["checks"])
+    write_tensors(folder / VALUES, ev.value_tensors(values))
     write_json(folder / "metrics.json", result)
     write_json(folder / "samples.json", ev.sample_sets(yardstick, {name: a.runs[0] for name, a in answers.items()}))
     write_manifest(
@@ -91,14 +93,17 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
             for name in ("prepare", "folm", "retriever", "distill")
             if is_finished(run.folder / name)
         },
-        files=["metrics.json", "samples.json", "judge.safetensors"],
+        files=["metrics.json", "samples.json", "judge.safetensors", VALUES],
         metrics={"seconds": round(time.monotonic() - start, 2), "checks_held": held},
     )
     run.say(f"evaluate: {held} of {len(result['checks'])} checks hold, {time.monotonic() - start:.1f} s")
 
 
 def query_rows(config: Config, dataset: Dataset) -> Ints:
-    """Rows of at most `evaluate.queries` queries of the split, ascending: a fixed random choice when there are more."""
+    """Rows of at most `evaluate.queries` queries of the split, ascending: a fixed random choice when there are more.
+
+    Runs that differ in the top-level seed share it, as they share their data.
+    """
     rows = dataset.split(config.evaluate.split)
     if config.task == "wscr":
         rows = rows[[len(dataset.queries[row].references) > 0 for row in rows]] if len(rows) else rows
@@ -107,7 +112,7 @@ def query_rows(config: Config, dataset: Dataset) -> Ints:
             f"the split '{config.evaluate.split}' has {len(rows)} usable queries, evaluation needs at least 2"
         )
     if len(rows) > config.evaluate.queries:
-        rows = np.sort(np.random.default_rng(config.seed).choice(rows, config.evaluate.queries, replace=False))
+        rows = np.sort(np.random.default_rng(config.data.seed).choice(rows, config.evaluate.queries, replace=False))
     return rows
 
 

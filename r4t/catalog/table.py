@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,31 @@ OWN = ("item_id", "text", "name")  # columns that the prepared items have anyway
 
 
 def load_table(data: Data, *, with_sets: bool) -> Source:
-    """The items of `data.items` and, `with_sets`, the titled sets of `data.sets`. Raises UserError as the two below."""
+    """The items of `data.items` and, `with_sets`, the titled sets of `data.sets`. Raises UserError as the two below.
+
+    With `data.sources`, those of every source one after another; an item's id is then `<source>/<its own>`.
+    """
+    if data.sources:
+        return _joined_sources(data, with_sets=with_sets)
     items = load_items(data)
     if not with_sets:
         return Source(items=items)
     sets, dropped = load_sets(data, {item.item_id for item in items})
+    return Source(items=items, sets=sets, dropped=dropped)
+
+
+def _joined_sources(data: Data, *, with_sets: bool) -> Source:
+    items: list[Item] = []
+    sets: list[ItemSet] = []
+    dropped: Counter[str] = Counter()
+    for name, table in data.sources.items():
+        own = data.model_copy(update={"sources": {}, **{key: getattr(table, key) for key in type(table).model_fields}})
+        source = load_table(own, with_sets=with_sets and table.sets is not None)
+        items += [replace(item, item_id=f"{name}/{item.item_id}") for item in source.items]
+        sets += [replace(s, item_ids=tuple(f"{name}/{item_id}" for item_id in s.item_ids)) for s in source.sets]
+        dropped += source.dropped
+    if len({item.vector is None for item in items}) > 1:
+        raise UserError("some of data.sources bring vectors and some do not: give columns.vector to all or to none")
     return Source(items=items, sets=sets, dropped=dropped)
 
 

@@ -1,6 +1,6 @@
 """The configuration: one typed YAML file, a section per idea. `load_config` reads it."""
 
-from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout, Index
+from r4t.config.data import Augment, Columns, Data, Encoder, Endpoint, Fanout, Index, Table
 from r4t.config.objective import Constraint, Objective
 from r4t.config.policy import RL, Alarms, Learner, Lora, OpenRLHF, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Distill, Evaluate, Retriever, Sampler, Sets, Training
@@ -33,6 +33,7 @@ __all__ = [
     "Scorer",
     "Section",
     "Sets",
+    "Table",
     "Task",
     "Tracking",
     "Training",

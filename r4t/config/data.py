@@ -38,6 +38,15 @@ class Columns(Section):
         return (value,) if isinstance(value, str) else value
 
 
+class Table(Section):
+    """One of several tables that together are the catalogue: `data.sources`."""
+
+    items: Path
+    sets: Path | None = None  # of these items; None: they are only in the database
+    columns: Columns = Columns()
+    clean_column: str | None = None
+
+
 class Augment(Section):
     """Recomposed training sets (paper C.2). They join the training split only; off while `copies` is 0."""
 
@@ -91,6 +100,7 @@ class Data(Section):
     kind: Literal["recipes", "table", "polyvore", "musiccaps"] = "recipes"
     items: Path | None = None  # table: Parquet, CSV, JSONL or a folder; polyvore: the folder; musiccaps: the CSV
     sets: Path | None = None  # table: set_id, title, item_ids, split
+    sources: dict[str, Table] = Field(default_factory=dict)  # table: several catalogues as one, ids are NAME/ID
     columns: Columns = Columns()
     id_separator: str = Field(" ", min_length=1)  # between the item_ids of a text cell that is no JSON list
     item_vectors: Path | None = None  # NumPy array [N, w]: row i is the vector of the i-th item of the file
@@ -116,12 +126,25 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _items_have_one_source(self) -> Data:
+        if self.sources:
+            return self._check_sources()
         if self.kind != "recipes" and self.items is None:
             raise ValueError(f"data.kind '{self.kind}' needs data.items, {ITEMS_OF[self.kind]}")
         if self.item_vectors and self.kind == "recipes":
             raise ValueError("data.item_vectors needs items of your own: set data.kind and data.items")
         if self.item_vectors and self.columns.vector:
             raise ValueError("data.item_vectors and data.columns.vector both give the vectors: keep one of them")
+        return self
+
+    def _check_sources(self) -> Data:
+        if self.kind != "table":
+            raise ValueError("data.sources are tables: set data.kind to 'table'")
+        if given := [key for key in ("items", "sets", "clean_column", "item_vectors") if getattr(self, key) is not None]:
+            raise ValueError(f"data.{given[0]} and data.sources both name a catalogue: move it into a source")
+        if self.columns != Columns():
+            raise ValueError("data.columns does not reach into data.sources: give each source its own columns")
+        if odd := [name for name in self.sources if not name or "/" in name]:
+            raise ValueError(f"a source's name goes before its ids, NAME/ID: {odd[0]!r} must be non-empty without '/'")
         return self
 
 

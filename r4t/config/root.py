@@ -76,6 +76,8 @@ class Config(Section):
             raise ValueError("data.queries are for task 'oar': in 'wscr' the titles of the sets are the queries")
         if self.data.augment.copies and self.task != "wscr":
             raise ValueError("data.augment recomposes sets that people made: set task to 'wscr', or copies to 0")
+        if self.data.sources and self.task == "wscr" and not any(table.sets for table in self.data.sources.values()):
+            raise ValueError("task 'wscr' needs the sets of at least one of data.sources")
         if self.encoder.image_column is not None and self.data.items is None:
             raise ValueError("encoder.image_column names a column of data.items: give items of your own")
         return self
@@ -168,8 +170,13 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
 
     paths = ("items", "sets", "item_vectors", "queries")
     families = config.data.families
+    sources = {
+        name: table.model_copy(update={"items": anchor(table.items), "sets": anchor(table.sets)})
+        for name, table in config.data.sources.items()
+    }
     data = config.data.model_copy(
         update={name: anchor(getattr(config.data, name)) for name in paths}
+        | {"sources": sources}
         | {"families": families if families in SHIPPED_FAMILIES else str(anchor(Path(families)))}
     )
     encoder = config.encoder.model_copy(update={"path": anchor(config.encoder.path)})

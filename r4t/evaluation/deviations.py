@@ -55,6 +55,8 @@ def judge_name(config: Config) -> str:
 def dataset_name(config: Config) -> str:
     """A short name: that of the folder that holds the items, or the kind of a catalogue that has a name of its own."""
     data = config.data
+    if data.sources:
+        return "+".join(data.sources)
     return data.kind if data.items is None or data.kind != "table" else data.items.parent.name
 
 

@@ -52,6 +52,15 @@ def method_cells(values: Mapping[str, Floats], items: Ints) -> dict[str, Any]:
     return cells
 
 
+def value_tensors(values: Mapping[str, Mapping[str, Floats]]) -> dict[str, Floats]:
+    """`{"method/metric": [B] float32}`, queries in the order of the evaluated rows; NaN where a metric does not apply."""
+    return {
+        f"{method}/{name}": np.asarray(per_query, dtype=np.float32)
+        for method, own in values.items()
+        for name, per_query in own.items()
+    }
+
+
 def add_random_floor(cells: dict[str, Any], k: int, n: int, n_items: int) -> None:
     """Puts the expected recall of a blind pool beside the measured one (WSCR)."""
     if "recall" in cells:
@@ -81,19 +90,20 @@ def sample_sets(yardstick: Yardstick, shown: Mapping[str, RetrievedSets], count:
         {
             "query": dataset.queries[yardstick.query_rows[i]].text,
             "references": [dataset.item_names[row] for row in dataset.queries[yardstick.query_rows[i]].references],
-            "methods": {name: _sample(dataset.item_names, sets, i) for name, sets in shown.items()},
+            "methods": {name: sample(dataset.item_names, sets, i) for name, sets in shown.items()},
         }
         for i in chosen
     ]
 
 
-def _sample(names: Sequence[str], sets: RetrievedSets, i: int) -> dict[str, Any]:
-    sample: dict[str, Any] = {"items": [names[row] for row in sets.items[i, :, 0]]}
+def sample(names: Sequence[str], sets: RetrievedSets, i: int) -> dict[str, Any]:
+    """Item names and, where there are any, sub-queries of the i-th set."""
+    shown: dict[str, Any] = {"items": [names[row] for row in sets.items[i, :, 0]]}
     if sets.subqueries is not None and sets.subqueries[i]:
-        sample["subqueries"] = list(sets.subqueries[i])
+        shown["subqueries"] = list(sets.subqueries[i])
     if sets.valid is not None and not sets.valid[i]:
-        sample["valid"] = False
-    return sample
+        shown["valid"] = False
+    return shown
 
 
 def _mean_present(stacked: Floats) -> Floats:

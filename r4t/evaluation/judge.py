@@ -15,6 +15,7 @@ import numpy as np
 
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.encoders.cache import cache_key, read_cached, write_cached
 from r4t.config import Config
 from r4t.lineage import read_tensors, write_tensors
 from r4t.objective.vendi import vendi
@@ -106,7 +107,12 @@ def _cached_vectors(encoder: Encoder, names: Sequence[str], cache: Path | None) 
             return stored["items"]
     unique = sorted(set(names))
     position = {name: row for row, name in enumerate(unique)}
-    vectors = encoder.encode(unique)[[position[name] for name in names]]
+    key = cache_key(encoder.fingerprint(), unique)
+    encoded = read_cached(key, len(unique), encoder.dim)
+    if encoded is None:
+        encoded = encoder.encode(unique)
+        write_cached(key, encoded)
+    vectors = encoded[[position[name] for name in names]]
     if cache is not None:
         write_tensors(cache, {"items": vectors, "digest": digest})
     return vectors

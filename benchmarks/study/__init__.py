@@ -1,0 +1,1 @@
+"""The paper's tables and figures on open catalogues: `python -m benchmarks.study --help`."""
