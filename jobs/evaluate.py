@@ -30,9 +30,11 @@ from r4t.lineage import is_finished, write_json, write_manifest, write_tensors
 from r4t.methods import Diffusion, QueryBatch, SetRetriever
 from r4t.types import Floats, Ints, RetrievedSets
 
-FIXED = ("popular", "no_fanout", "mmr")  # answer alike under every seed
-TIMED = ("no_fanout", "mmr", "r4t_folm", "r4t_diffusion", "r4t_distilled")
-REPEATED = ("zero_shot", "r4t_folm", "r4t_diffusion", "r4t_distilled", "zero_shot_diffusion")
+RIVALS = ("no_fanout", "mmr", "dpp", "kmeans", "prf", "bm25")
+FIXED = ("popular", *RIVALS)  # answer alike under every seed
+COMPILED = ("r4t_diffusion", "r4t_diffusion_reference", "r4t_distilled")
+TIMED = (*RIVALS, "r4t_folm", *COMPILED)
+REPEATED = ("zero_shot", "r4t_folm", *COMPILED, "zero_shot_diffusion")
 RUNS = 5  # independent runs behind the Vendi Score of paper App. B.2
 WARM_UP = 2
 VALUES = "values.safetensors"  # every metric query by query: what tests of differences need

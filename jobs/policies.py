@@ -9,20 +9,23 @@ from r4t import methods as m
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder
 from r4t.catalog.index import ExactIndex, Index
-from r4t.config import Config
+from r4t.config import Config, Sampler
 from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
 from r4t.diffusion.sampler import SetSampler
 from r4t.errors import UserError, did_you_mean
 from r4t.evaluation.evaluate import METHODS
+from r4t.methods.build import UNTRAINED, build_untrained
 from r4t.scoring import SetScorer
 from r4t.types import Completion
 
 POLICY_OF = {"zero_shot": "warm_start", "best_of_n": "warm_start", "r4t_folm": "policy"}
 RETRIEVER_OF = {
     "r4t_diffusion": "retriever",
+    "r4t_diffusion_reference": "retriever",
     "r4t_distilled": "distill",
     "zero_shot_diffusion": "retriever/zero_shot",
 }
+REFERENCE = Sampler(name="euler_maruyama", steps=256, guidance=0.1, sigma_end=1e-3, rho=7.0)  # paper Table 3
 CHUNK = 128  # queries per call to the engine
 
 Engine = Callable[[Sequence[tuple[int, str]], int, float, int], list[Completion]]
@@ -95,18 +98,13 @@ def build_methods(
     temperature = config.evaluate.temperature
 
     def build(name: str) -> m.SetRetriever:
-        if name == "random":
-            return m.Random(len(dataset.item_ids), k, n)
-        if name == "popular":
-            return m.Popular(m.popularity(dataset, index, k), k, n)
-        if name == "no_fanout":
-            return m.NoFanout(index, k, n)
-        if name == "mmr":
-            return m.MMR(index, dataset.item_vectors, k, n, config.evaluate.mmr_lambda)
+        if name in UNTRAINED:
+            return build_untrained(name, dataset, index, config.evaluate, k, n)
         if name in RETRIEVER_OF:
             folder = run_folder / RETRIEVER_OF[name]
             denoiser = load_denoiser(folder, dataset.item_vectors.shape[1])
-            return m.Diffusion(name, SetSampler(denoiser, load_sampler_settings(folder)), index, k, n)
+            settings = REFERENCE if name == "r4t_diffusion_reference" else load_sampler_settings(folder)
+            return m.Diffusion(name, SetSampler(denoiser, settings), index, k, n)
         if policies is None:
             raise ValueError(f"method '{name}' writes text and was given no policy")
         generate = policies.as_policy(POLICY_OF[name])
@@ -129,7 +127,11 @@ def _missing(run_folder: Path, name: str) -> Path | None:
 
 
 def _wanted(name: str, config: Config) -> bool:
-    return name != "zero_shot_diffusion" or config.evaluate.zero_shot_diffusion
+    wanted = {
+        "zero_shot_diffusion": config.evaluate.zero_shot_diffusion,
+        "r4t_diffusion_reference": config.evaluate.diffusion_reference,
+    }
+    return wanted.get(name, True)
 
 
 def _grouped(completions: Sequence[Completion], queries: int, samples: int, version: int) -> list[list[str]]:

@@ -112,12 +112,17 @@ class Evaluate(Section):
     seeds: tuple[int, ...] = (0,)
     temperature: float = 1.0
     best_of: int = Field(5, ge=1)
+    # Trade-offs of the classical rivals: weight of relevance (mmr, dpp), of the feedback (prf, bm25).
     mmr_lambda: float = Field(0.5, ge=0, le=1)
+    dpp_quality: float = Field(0.8, ge=0, lt=1)
+    prf_weight: float = Field(0.5, ge=0, le=1)
+    bm25_feedback: float = Field(0.5, ge=0, le=1)
     latency_batches: tuple[int, ...] = (1, 8, 64)
     latency_repeats: int = Field(10, ge=1)
     judge: Literal["minilm", "wordllama", "sentence_transformers"] = "minilm"  # another encoder than the reward's
     judge_path: Path | None = None  # of a sentence-transformers directory
     zero_shot_diffusion: bool = True  # also compile the warm-started policy, to show what RL adds
+    diffusion_reference: bool = False  # also draw with the paper's 256 guided SDE steps, which takes many times longer
 
     @model_validator(mode="after")
     def _judge_has_its_files(self) -> Evaluate:

@@ -1,4 +1,4 @@
-"""Methods without a language model or a trained retriever: the floors and the peers that R4T must be read against."""
+"""Methods that only look up: the floors under every metric, and the plain query."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from r4t.catalog.dataset import Dataset
 from r4t.catalog.index import Index
 from r4t.methods.base import QueryBatch, arrange, check_depth
 from r4t.types import Floats, Ints, RetrievedSets
-
-MMR_POOL = 200
 
 
 class Random:
@@ -53,44 +51,6 @@ class NoFanout:
 
     def retrieve(self, queries: QueryBatch, seed: int) -> RetrievedSets:  # noqa: ARG002
         return RetrievedSets(items=plain_items(self.index, queries.vectors, self.k, self.n))
-
-
-class MMR:
-    """Maximal marginal relevance over the encoder: greedy lambda * cos(q, c) - (1 - lambda) * max cos(c, chosen).
-
-    The pool is the query's 200 nearest items. With n > 1 the k chosen items are directions: each brings its n nearest.
-    """
-
-    name = "mmr"
-
-    def __init__(self, index: Index, vectors: Floats, k: int, n: int, trade_off: float) -> None:
-        self.index, self.vectors, self.k, self.n, self.trade_off = index, vectors, k, n, trade_off
-        self.pool = min(max(MMR_POOL, k), len(vectors))
-
-    def retrieve(self, queries: QueryBatch, seed: int) -> RetrievedSets:  # noqa: ARG002
-        scores, rows = self.index.search(queries.vectors, self.pool)
-        chosen = mmr_select(scores, self.vectors[rows], self.k, self.trade_off)
-        items = np.take_along_axis(rows, chosen, axis=1)
-        if self.n == 1:
-            return RetrievedSets(items=items[:, :, None])
-        _, nearest = self.index.search(self.vectors[items.reshape(-1)], self.n)
-        return RetrievedSets(items=nearest.reshape(*items.shape, self.n))
-
-
-def mmr_select(relevance: Floats, candidates: Floats, k: int, trade_off: float) -> Ints:
-    """Positions [B, k] that greedy MMR takes from relevance [B, P] and candidates [B, P, d]; ties go to the first."""
-    batch = np.arange(len(relevance))
-    available = np.ones(relevance.shape, dtype=bool)
-    redundancy = np.zeros_like(relevance)
-    chosen = np.empty((len(relevance), k), dtype=np.int64)
-    for step in range(k):
-        value = trade_off * relevance - (1 - trade_off) * redundancy
-        best = np.where(available, value, -np.inf).argmax(axis=1)
-        chosen[:, step] = best
-        available[batch, best] = False
-        similarity = np.einsum("bpd,bd->bp", candidates, candidates[batch, best])
-        redundancy = similarity if step == 0 else np.maximum(redundancy, similarity)
-    return chosen
 
 
 def plain_items(index: Index, query_vectors: Floats, k: int, n: int) -> Ints:

@@ -17,6 +17,7 @@ from support import ROOT, TINY, environment, r4t, wait_for
 
 from r4t.config import load_config
 from r4t.lineage import verify
+from r4t.methods.build import UNTRAINED
 from r4t.tracking import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -125,7 +126,7 @@ def test_w_and_b_holds_the_numbers_of_the_run(finished: Path) -> None:
 def test_the_evaluation_compares_every_method(finished: Path) -> None:
     metrics = json.loads((finished / "evaluate" / "metrics.json").read_text())
     assert metrics["schema"] == 1
-    baselines = {"random", "popular", "no_fanout", "mmr", "zero_shot", "best_of_n"}
+    baselines = {*UNTRAINED, "zero_shot", "best_of_n"}
     assert set(metrics["methods"]) == baselines | {"r4t_folm", "r4t_diffusion", "zero_shot_diffusion"}
     assert "<svg" in (finished / "report" / "index.html").read_text()
 

@@ -27,6 +27,7 @@ from r4t.evaluation.evaluate import METHODS
 from r4t.fanout import format_answer
 from r4t.lineage import read_json, verify, write_manifest
 from r4t.methods import Diffusion
+from r4t.methods.build import UNTRAINED
 from r4t.policy import create_policy, train_tokenizer
 from r4t.types import Completion, Query
 
@@ -50,7 +51,13 @@ def settings(task: str) -> Config:
             "rl": {"max_tokens": 24},
             "rollout": {"max_num_seqs": 16, "kv_cache_gib": 0.05},
             "retriever": {"rows": 6, "hidden": 32, "mlp": 32, "layers": 1, "heads": 2, "noise_dim": 16},
-            "evaluate": {"seeds": [0, 1], "latency_batches": [1, 2], "latency_repeats": 2, "best_of": 3},
+            "evaluate": {
+                "seeds": [0, 1],
+                "latency_batches": [1, 2],
+                "latency_repeats": 2,
+                "best_of": 3,
+                "diffusion_reference": True,
+            },
         }
     )
 
@@ -165,6 +172,7 @@ def test_c58_only_methods_that_write_text_have_a_groundedness_cell(evaluated: An
     assert with_text == {"zero_shot", "best_of_n", "r4t_folm"}
     assert {name for name, cells in metrics["methods"].items() if "manifold" in cells} == {
         "r4t_diffusion",
+        "r4t_diffusion_reference",
         "r4t_distilled",
         "zero_shot_diffusion",
     }
@@ -181,7 +189,7 @@ def test_invalid_answers_are_counted_and_best_of_n_avoids_them(evaluated: Any) -
 def test_c56_latency_has_both_percentiles_per_batch_for_the_timed_methods(evaluated: Any) -> None:
     _, _, metrics = evaluated
     timed = {name: cells["latency_ms"] for name, cells in metrics["methods"].items() if "latency_ms" in cells}
-    assert set(timed) == {"no_fanout", "mmr", "r4t_folm", "r4t_diffusion", "r4t_distilled"}
+    assert set(timed) == set(evaluate.TIMED)
     for batches in timed.values():
         assert set(batches) == {"1", "2"}
         assert all(0 < cell["p50"] <= cell["p95"] for cell in batches.values())
@@ -235,7 +243,7 @@ def test_methods_that_cannot_run_name_the_stage_or_the_nearest_name(evaluated: A
         check_methods(["r4t_form"], run.folder)
     with pytest.raises(UserError, match="run the stage 'retriever'"):
         check_methods(["r4t_diffusion"], tmp_path)
-    assert available_methods(tmp_path, run.config) == ["random", "popular", "no_fanout", "mmr"]
+    assert available_methods(tmp_path, run.config) == list(UNTRAINED)
 
 
 def test_retrieve_prints_different_items_of_the_catalogue(evaluated: Any) -> None:
