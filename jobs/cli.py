@@ -124,6 +124,9 @@ def evaluate(
     run: RunFolder,
     methods: Annotated[str | None, typer.Option(help="Names with commas between; default: all of the run.")] = None,
     split: Annotated[str | None, typer.Option(help="valid or test; default: the config's.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key of evaluate; may be repeated.")
+    ] = None,
     address: Annotated[str | None, typer.Option(help="Ray cluster, as in `r4t run`.")] = None,
 ) -> None:
     """Evaluate a run again, and remake its report."""
@@ -131,7 +134,10 @@ def evaluate(
     from jobs import evaluate as job
     from jobs.pipeline import locked
 
-    settings = _config_of(run, [f"evaluate.split={split}"] if split else [])
+    for override in set_ or []:
+        if not override.startswith("evaluate."):
+            raise UserError(f"--set {override!r}: an evaluation changes keys of 'evaluate' alone; train a run anew")
+    settings = _config_of(run, [*(set_ or []), *([f"evaluate.split={split}"] if split else [])])
     names = [name.strip() for name in methods.split(",")] if methods else None
     with locked(run), session(settings, address), _opened(run, settings) as opened:
         job.main(settings, opened, methods=names, again=True)

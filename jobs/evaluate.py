@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_meth
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
+from r4t.catalog.index import ExactIndex
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.evaluation import evaluate as ev
@@ -26,6 +27,7 @@ from r4t.evaluation.deviations import dataset_name, deviations, judge_name
 from r4t.evaluation.judge import Judge, judge_encoder
 from r4t.evaluation.latency import Answer, measure_latency
 from r4t.evaluation.measure import Yardstick
+from r4t.evaluation.tuning import GRIDS, choose
 from r4t.lineage import is_finished, write_json, write_manifest, write_tensors
 from r4t.methods import Diffusion, QueryBatch, SetRetriever
 from r4t.types import Floats, Ints, RetrievedSets
@@ -37,6 +39,7 @@ TIMED = (*RIVALS, "r4t_folm", *COMPILED)
 REPEATED = ("zero_shot", "r4t_folm", *COMPILED, "zero_shot_diffusion")
 RUNS = 5  # independent runs behind the Vendi Score of paper App. B.2
 WARM_UP = 2
+TUNING_QUERIES = 200
 VALUES = "values.safetensors"  # every metric query by query: what tests of differences need
 
 
@@ -78,10 +81,12 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
         task=config.task,
         judge=Judge(judge_encoder(config), dataset, folder / "judge.safetensors"),
     )
+    config, tuned = tune(config, run, dataset, names)
     methods = build_methods(names, config, run.folder, dataset, encoder, policies)
     values, answers = compare(config, run, yardstick, methods)
     latency = time_methods(config, run, yardstick, methods, encoder)
     result = describe(config, run, yardstick, methods, encoder) | results(config, yardstick, values, answers, latency)
+    result["tuned"] = tuned
     held = sum(check["holds"] for check in result["checks"])
     write_tensors(folder / VALUES, ev.value_tensors(values))
     write_json(folder / "metrics.json", result)
@@ -106,16 +111,42 @@ def query_rows(config: Config, dataset: Dataset) -> Ints:
 
     Runs that differ in the top-level seed share it, as they share their data.
     """
-    rows = dataset.split(config.evaluate.split)
-    if config.task == "wscr":
-        rows = rows[[len(dataset.queries[row].references) > 0 for row in rows]] if len(rows) else rows
+    rows = usable_rows(config, dataset, config.evaluate.split, config.evaluate.queries)
     if len(rows) < 2:
         raise UserError(
             f"the split '{config.evaluate.split}' has {len(rows)} usable queries, evaluation needs at least 2"
         )
-    if len(rows) > config.evaluate.queries:
-        rows = np.sort(np.random.default_rng(config.data.seed).choice(rows, config.evaluate.queries, replace=False))
     return rows
+
+
+def usable_rows(config: Config, dataset: Dataset, split: str, most: int) -> Ints:
+    """Rows of the split's queries that the task can measure, ascending, `most` of them at most."""
+    rows = dataset.split(split)
+    if config.task == "wscr":
+        rows = rows[[len(dataset.queries[row].references) > 0 for row in rows]] if len(rows) else rows
+    if len(rows) > most:
+        rows = np.sort(np.random.default_rng(config.data.seed).choice(rows, most, replace=False))
+    return rows
+
+
+def tune(config: Config, run: Run, dataset: Dataset, names: Sequence[str]) -> tuple[Config, dict[str, Any]]:
+    """The configuration with the rivals' trade-offs chosen on validation queries, and how they were chosen.
+
+    Nothing is chosen where `evaluate.tune_rivals` is off, where validation queries are what is evaluated, or where
+    there are none.
+    """
+    rows = usable_rows(config, dataset, "valid", TUNING_QUERIES)
+    if not config.evaluate.tune_rivals or config.evaluate.split == "valid" or len(rows) < 2:
+        return config, {}
+    yardstick = Yardstick(dataset=dataset, query_rows=rows, objective=config.objective, task=config.task)
+    fanout, settings = config.fanout, config.evaluate
+    index = ExactIndex(dataset.item_vectors)
+    choices = {name: choose(name, yardstick, index, settings, fanout.k, fanout.n) for name in names if name in GRIDS}
+    for name, choice in choices.items():
+        run.say(f"evaluate: {name} tuned on {len(rows)} validation queries, {choice.key} {choice.value:g}")
+    chosen = {choice.key: choice.value for choice in choices.values()}
+    tuned = config.model_copy(update={"evaluate": settings.model_copy(update=chosen)})
+    return tuned, {name: asdict(choice) for name, choice in choices.items()}
 
 
 def start_policies(config: Config, run: Run) -> PolicySwitch:

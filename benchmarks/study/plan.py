@@ -43,6 +43,7 @@ class Probe(Section):
 
     batches: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024)
     repeats: int = Field(5, ge=1)
+    seeds: tuple[int, ...] = (0,)  # whose runs are probed; one says enough about time
     queries: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # fanout.domain -> queries whose sets are shown
     price_per_core_hour: float = Field(0.04, ge=0)  # an assumption, of which the cost per 1,000 queries is made
 
@@ -78,6 +79,7 @@ class Job:
     seed: int
     config: Path
     overrides: dict[str, Any]
+    stages: tuple[str, ...]
 
     @property
     def start(self) -> str | None:
@@ -116,6 +118,7 @@ def jobs_of(study: Study, folder: Path, only: str | None = None) -> list[Job]:
             seed=seed,
             config=(folder / cell.config).resolve(),
             overrides={**study.overrides, **cell.overrides},
+            stages=tuple(stage for stage in cell.stages if stage != "probe" or seed in study.probe.seeds),
         )
         for seed in seeds
         for key, cell in study.cells.items()

@@ -29,7 +29,7 @@ def finished(run: Path, stage: str, methods: Sequence[str]) -> bool:
 def missing(job: Job, directory: Path) -> list[str]:
     """The stages of a run that are still to do, in order."""
     run = directory / job.name
-    return [stage for stage in job.cell.stages if not finished(run, stage, job.cell.methods)]
+    return [stage for stage in job.stages if not finished(run, stage, job.cell.methods)]
 
 
 def describe(jobs: Iterable[Job], directory: Path) -> list[dict[str, Any]]:
@@ -38,7 +38,7 @@ def describe(jobs: Iterable[Job], directory: Path) -> list[dict[str, Any]]:
     for job in jobs:
         left = missing(job, directory)
         failed = failure(directory / job.name)
-        states = {stage: "missing" if stage in left else "finished" for stage in job.cell.stages}
+        states = {stage: "missing" if stage in left else "finished" for stage in job.stages}
         if failed and failed["stage"] in left:
             states[failed["stage"]] = "failed"
         entries.append({"run": job.name, "stages": states, "failed": failed if "failed" in states.values() else None})

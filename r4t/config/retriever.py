@@ -117,6 +117,7 @@ class Evaluate(Section):
     dpp_quality: float = Field(0.8, ge=0, lt=1)
     prf_weight: float = Field(0.5, ge=0, le=1)
     bm25_feedback: float = Field(0.5, ge=0, le=1)
+    tune_rivals: bool = True  # choose these four on the validation split, by the reward
     latency_batches: tuple[int, ...] = (1, 8, 64)
     latency_repeats: int = Field(10, ge=1)
     judge: Literal["minilm", "wordllama", "sentence_transformers"] = "minilm"  # another encoder than the reward's

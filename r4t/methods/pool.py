@@ -85,7 +85,12 @@ class Facets(FromPool):
     pool_items = FACET_POOL
 
     def choose(self, relevance: Floats, candidates: Floats) -> Ints:  # noqa: ARG002 (pools come in its order)
-        return np.stack([_first_of_each(_clusters(pool, self.k), self.k) for pool in candidates])
+        threads = faiss.omp_get_max_threads()
+        faiss.omp_set_num_threads(1)  # a pool is too small to share: threads wait ten times longer than one works
+        try:
+            return np.stack([_first_of_each(_clusters(pool, self.k), self.k) for pool in candidates])
+        finally:
+            faiss.omp_set_num_threads(threads)
 
 
 def mmr_select(relevance: Floats, candidates: Floats, k: int, trade_off: float) -> Ints:
