@@ -5,8 +5,8 @@
     python -m benchmarks.study report benchmarks/study/tiny.yaml --dir runs/study-tiny --out docs
     python -m benchmarks.study --smoke [--dir runs/study-smoke]
 
-`run` does what is missing, one stage after another, and goes on where it was after any interruption; a run that fails is
-named and the others go on. `report` makes every table and figure from the runs alone: the same runs, the same bytes.
+`run` does what is missing, one stage after another, and goes on where it was after any interruption; a run that fails
+is named and the others go on. `report` makes every table and figure from the runs alone: the same runs, the same bytes.
 """
 
 from __future__ import annotations

@@ -139,7 +139,9 @@ class Data(Section):
     def _check_sources(self) -> Data:
         if self.kind != "table":
             raise ValueError("data.sources are tables: set data.kind to 'table'")
-        if given := [key for key in ("items", "sets", "clean_column", "item_vectors") if getattr(self, key) is not None]:
+        if given := [
+            key for key in ("items", "sets", "clean_column", "item_vectors") if getattr(self, key) is not None
+        ]:
             raise ValueError(f"data.{given[0]} and data.sources both name a catalogue: move it into a source")
         if self.columns != Columns():
             raise ValueError("data.columns does not reach into data.sources: give each source its own columns")

@@ -58,7 +58,7 @@ def method_cells(values: Mapping[str, Floats], items: Ints) -> dict[str, Any]:
 
 
 def value_tensors(values: Mapping[str, Mapping[str, Floats]]) -> dict[str, Floats]:
-    """`{"method/metric": [B] float32}`, queries in the order of the evaluated rows; NaN where a metric does not apply."""
+    """`{"method/metric": [B] float32}`, queries in the order of the evaluated rows; NaN where it does not apply."""
     return {
         f"{method}/{name}": np.asarray(per_query, dtype=np.float32)
         for method, own in values.items()

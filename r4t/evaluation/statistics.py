@@ -98,7 +98,9 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 def _check_paired(a: Matrix, b: Matrix) -> None:
     if a.shape != b.shape:
-        raise ValueError(f"values of shapes {a.shape} and {b.shape} are not paired: they need the same seeds and queries")
+        raise ValueError(
+            f"values of shapes {a.shape} and {b.shape} are not paired: they need the same seeds and queries"
+        )
 
 
 def _estimate(value: float, drawn: Matrix, threshold: float, values: Matrix) -> Estimate:

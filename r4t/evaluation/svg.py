@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 WIDTH = 360
@@ -13,12 +13,16 @@ CHARACTER = 6.6  # width of one label character in the page's font, rounded up
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A curve; `style` is the class that colours it."""
+    """A curve; `style` is the class that colours it. Dashes and shapes tell curves apart without colour."""
 
     label: str
     style: str
     points: Sequence[tuple[float, float]]
     marks: bool = False
+    dash: str = ""
+    """As `stroke-dasharray`, such as "6 3"; empty: a whole line."""
+    shape: str = "circle"
+    """Of its marks: a name of SHAPES."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +51,37 @@ class Dot:
     y: float
     x_error: float = 0.0
     y_error: float = 0.0
+    shape: str = "circle"
 
 
-def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> str:
-    """Curves over one axis, with a legend when there are several."""
-    legend, legend_height = _legend(lines) if len(lines) > 1 else ([], 0)
-    left, right, top, bottom = 46, 10, 10 + legend_height, 34
-    height = 192 + legend_height
+SHAPES = {
+    "circle": "",  # drawn as one
+    "square": "M-1 -1H1V1H-1Z",
+    "triangle": "M0 -1.2L1.15 0.9H-1.15Z",
+    "diamond": "M0 -1.3L1.3 0L0 1.3L-1.3 0Z",
+    "down": "M0 1.2L1.15 -0.9H-1.15Z",
+    "cross": "M-1.2 -.45H-.45V-1.2H.45V-.45H1.2V.45H.45V1.2H-.45V.45H-1.2Z",
+}
+"""Outlines of marks, about 2 wide around the origin."""
+
+
+def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool = False, log: bool = False) -> str:
+    """Curves over one axis. Several have a legend or, when `named`, their names at their ends.
+
+    log: both axes are logarithmic, with ticks at powers of two and of ten; every value must be positive.
+    """
+    legend, legend_height = _legend(lines) if len(lines) > 1 and not named else ([], 0)
+    room = 14 + CHARACTER * max(len(line.label) for line in lines) if named else 10
+    left, right, top, bottom = 46, room, 10 + legend_height, 34
+    height = (232 if named else 192) + legend_height
+    if log:
+        lines = [replace(line, points=[(math.log2(x), math.log10(y)) for x, y in line.points]) for line in lines]
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
-    ticks = nice_ticks(min(ys), max(ys), 4)
+    ticks = _powers(min(ys), max(ys)) if log else nice_ticks(min(ys), max(ys), 4)
     y_low, y_high = min(min(ys), ticks[0]), max(max(ys), ticks[-1])
+    across = _powers(x_low, x_high) if log else nice_ticks(x_low, x_high, 4)
 
     def px(x: float) -> float:
         return left + (x - x_low) / (x_high - x_low) * (WIDTH - left - right)
@@ -66,18 +89,24 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str) -> str:
     def py(y: float) -> float:
         return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
 
-    parts = [_grid_line(left, py(t), WIDTH - right, py(t)) + _text(left - 6, py(t) + 4, tick(t), "end") for t in ticks]
-    parts += [
-        _text(px(t), height - bottom + 16, tick(t), "middle")
-        for t in nice_ticks(x_low, x_high, 4)
-        if x_low <= t <= x_high
+    def written(value: float, base: float) -> str:
+        return tick(base**value) if log else tick(value)
+
+    parts = [
+        _grid_line(left, py(t), WIDTH - right, py(t)) + _text(left - 6, py(t) + 4, written(t, 10), "end") for t in ticks
     ]
+    parts += [_text(px(t), height - bottom + 16, written(t, 2), "middle") for t in across if x_low <= t <= x_high]
     parts.append(_text((left + WIDTH - right) / 2, height - 3, x_label, "middle", "axis"))
     for line in lines:
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in line.points)
-        parts.append(f'<polyline class="curve {line.style}" points="{path}"/>')
+        dashed = f' stroke-dasharray="{line.dash}"' if line.dash else ""
+        parts.append(f'<polyline class="curve {line.style}"{dashed} points="{path}"/>')
         if line.marks or len(line.points) == 1:
-            parts += [_dot(px(x), py(y), 3, line.style) for x, y in line.points]
+            parts += [_mark(px(x), py(y), 3, line.style, line.shape) for x, y in line.points]
+    if named:
+        ends = [py(line.points[-1][1]) for line in lines]
+        for line, y in zip(lines, spread_out(ends, 13, top + 4, height - bottom), strict=True):
+            parts.append(_text(px(line.points[-1][0]) + 8, y + 4, line.label))
     last = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     return _figure(title, f"{title} over {x_label}: {last}", WIDTH, height, [*legend, *parts])
 
@@ -165,7 +194,7 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
         x, y = px(dot.x), py(dot.y)
         cross = f"M{px(dot.x - dot.x_error):.1f} {y:.1f}H{px(dot.x + dot.x_error):.1f}"
         cross += f"M{x:.1f} {py(dot.y - dot.y_error):.1f}V{py(dot.y + dot.y_error):.1f}"
-        parts.append(f'<path class="whisker" d="{cross}"/>' + _dot(x, y, 5.5, dot.style))
+        parts.append(f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape))
         labels.append(_place_label(dot.label, x, y, beside + 4, taken, left, height - bottom))
     described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
     return _figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *labels])
@@ -190,6 +219,31 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
     step = next(factor * magnitude for factor in (1, 2, 2.5, 5, 10) if factor * magnitude >= raw * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
+
+
+def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """`places` moved as little as a sweep can so that neighbours are `gap` apart and all lie in [low, high].
+
+    Where there is no room for all, they run over `high`.
+    """
+    order = sorted(range(len(places)), key=lambda i: places[i])
+    moved = [0.0] * len(places)
+    ceiling = high
+    for i in reversed(order):  # up from the bottom, so that nothing runs over ...
+        moved[i] = min(places[i], ceiling)
+        ceiling = moved[i] - gap
+    floor = low
+    for i in order:  # ... then down where that went too far
+        moved[i] = max(moved[i], floor)
+        floor = moved[i] + gap
+    return moved
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Whole exponents that enclose [low, high], at most about eight."""
+    first, last = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+    step = max(1, math.ceil((last - first) / 8))
+    return [float(power) for power in range(first, max(last, first + 1) + 1, step)]
 
 
 def tick(value: float) -> str:
@@ -260,6 +314,13 @@ def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "")
 
 def _dot(x: float, y: float, radius: float, style: str) -> str:
     return f'<circle class="dot {style}" cx="{x:.1f}" cy="{y:.1f}" r="{radius}"/>'
+
+
+def _mark(x: float, y: float, radius: float, style: str, shape: str) -> str:
+    if shape == "circle":
+        return _dot(x, y, radius, style)
+    size = f"translate({x:.1f} {y:.1f}) scale({radius:g})"
+    return f'<path class="mark {style}" transform="{size}" d="{SHAPES[shape]}"/>'
 
 
 def _grid_line(x1: float, y1: float, x2: float, y2: float) -> str:
