@@ -18,7 +18,8 @@ def gallery(study: Study, cells: Mapping[str, CellResults]) -> str:
     parts = [
         f"# Sets side by side: {study.title}",
         "The first seed of each catalogue. Items in the method's order, repetitions left out; beside them the"
-        " sub-queries that found them, where a method writes any. Test queries are spread evenly over the split, not chosen.",
+        " sub-queries that found them, where a method writes any. Test queries are spread evenly over the split, not"
+        " chosen.",
     ]
     for cell in cells.values():
         shown = [*cell.gallery, *cell.samples[:TEST_QUERIES]]
