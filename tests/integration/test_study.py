@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def a_study(folder: Path, cells: dict[str, Any], **more: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, Path]]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Path]:
     """Two evaluated runs of table 1, one of table 2, and one that has not begun."""
     folder = tmp_path_factory.mktemp("study")
     cell = {"config": "x.yaml", "methods": list(METHODS), "stages": ["evaluate"]}
@@ -49,7 +48,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Study, 
         config = run.config.model_copy(update={"seed": int(name[-1])})
         evaluate.evaluate(config, run, METHODS, policies)
         run.close()
-    yield load_study(study), folder
+    return load_study(study), folder
 
 
 def report(finished: tuple[Study, Path], out: Path) -> dict[str, bytes]:
