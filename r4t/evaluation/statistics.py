@@ -7,6 +7,7 @@ that is hard for one seed is hard for all of them. With one seed it is the ordin
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 RESAMPLES = 10_000
-BLOCK = 1000  # resamples at a time
 LEVEL = 0.95
 
 
@@ -69,17 +69,19 @@ def resampled_means(values: Matrix, *, seed: int = 0, resamples: int = RESAMPLES
     if not present.any():
         raise ValueError("no value is present: there is nothing to summarise")
     filled = np.where(present, values, 0.0)
-    seeds, queries = values.shape
+    by_seed, by_query = _draws(*values.shape, seed, resamples)
+    total = ((by_query @ filled.T) * by_seed).sum(axis=1)
+    weight = ((by_query @ present.T.astype(np.float64)) * by_seed).sum(axis=1)
+    return np.where(weight > 0, total / np.maximum(weight, 1), filled.sum() / present.sum())
+
+
+@functools.lru_cache(maxsize=4)
+def _draws(seeds: int, queries: int, seed: int, resamples: int) -> tuple[Matrix, Matrix]:
+    """How often each resample drew each seed [R, S] and each query [R, B]."""
     rng = np.random.default_rng(seed)
-    means = []
-    for start in range(0, resamples, BLOCK):
-        count = min(BLOCK, resamples - start)
-        by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=count).astype(np.float64)
-        by_query = rng.multinomial(queries, np.full(queries, 1 / queries), size=count).astype(np.float64)
-        total = ((by_seed @ filled) * by_query).sum(axis=1)
-        weight = ((by_seed @ present.astype(np.float64)) * by_query).sum(axis=1)
-        means.append(np.where(weight > 0, total / np.maximum(weight, 1), filled.sum() / present.sum()))
-    return np.concatenate(means)
+    by_seed = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples)
+    by_query = rng.multinomial(queries, np.full(queries, 1 / queries), size=resamples)
+    return by_seed.astype(np.float64), by_query.astype(np.float64)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
