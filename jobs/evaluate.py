@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,15 +18,20 @@ from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_meth
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
+from r4t.catalog.fill_in_blank import read_blanks
 from r4t.catalog.index import ExactIndex
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.evaluation import evaluate as ev
 from r4t.evaluation.checks import run_checks
+from r4t.evaluation.cost import ASSUMPTION, cost_per_thousand
 from r4t.evaluation.deviations import dataset_name, deviations, judge_name
 from r4t.evaluation.judge import Judge, judge_encoder
 from r4t.evaluation.latency import Answer, measure_latency
 from r4t.evaluation.measure import Yardstick
+from r4t.evaluation.metrics import paper_depth
+from r4t.evaluation.outfits import given_blanks, made_blanks
+from r4t.evaluation.stopwatch import Stopwatch, TimedEncoder, TimedIndex
 from r4t.evaluation.tuning import GRIDS, choose
 from r4t.lineage import is_finished, write_json, write_manifest, write_tensors
 from r4t.methods import Diffusion, QueryBatch, SetRetriever
@@ -74,17 +79,16 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
     folder = run.stage_folder("evaluate")
     dataset = load_dataset(run.folder / "prepare", (*config.objective.columns, config.objective.category_column))
     encoder = run_encoder(config, run.folder / "prepare")
-    yardstick = Yardstick(
-        dataset=dataset,
-        query_rows=query_rows(config, dataset),
-        objective=config.objective,
-        task=config.task,
-        judge=Judge(judge_encoder(config), dataset, folder / "judge.safetensors"),
-    )
+    yardstick = make_yardstick(config, dataset, Judge(judge_encoder(config), dataset, folder / "judge.safetensors"))
     config, tuned = tune(config, run, dataset, names)
-    methods = build_methods(names, config, run.folder, dataset, encoder, policies)
+    watch = Stopwatch()
+    encoder, index = TimedEncoder(encoder, watch), TimedIndex(ExactIndex(dataset.item_vectors), watch)
+    depth = max(config.fanout.n, yardstick.paper_n or 1)
+    methods = build_methods(names, config, run.folder, dataset, encoder, policies, index, depth)
     values, answers = compare(config, run, yardstick, methods)
-    latency = time_methods(config, run, yardstick, methods, encoder)
+    if depth > config.fanout.n:  # only metrics look deeper: nobody waits for it
+        methods = build_methods(names, config, run.folder, dataset, encoder, policies, index)
+    latency = time_methods(config, run, yardstick, methods, encoder, watch)
     result = describe(config, run, yardstick, methods, encoder) | results(config, yardstick, values, answers, latency)
     result["tuned"] = tuned
     held = sum(check["holds"] for check in result["checks"])
@@ -104,6 +108,24 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
         metrics={"seconds": round(time.monotonic() - start, 2), "checks_held": held},
     )
     run.say(f"evaluate: {held} of {len(result['checks'])} checks hold, {time.monotonic() - start:.1f} s")
+
+
+def make_yardstick(config: Config, dataset: Dataset, judge: Judge) -> Yardstick:
+    """What all methods are measured with. Raises UserError for a split without queries or unusable questions."""
+    rows = query_rows(config, dataset)
+    plain = Yardstick(dataset=dataset, query_rows=rows, objective=config.objective, task=config.task, judge=judge)
+    references = plain.references
+    if references is None:
+        return plain
+    path = config.evaluate.fill_in_blank
+    return replace(
+        plain,
+        n=config.fanout.n,
+        paper_n=paper_depth(config.fanout.k, len(dataset.item_ids)),
+        blanks=given_blanks(read_blanks(path), references, dataset.item_ids)
+        if path
+        else made_blanks(references, config.data.seed),
+    )
 
 
 def query_rows(config: Config, dataset: Dataset) -> Ints:
@@ -196,23 +218,34 @@ def answer(config: Config, method: SetRetriever, queries: QueryBatch) -> Answers
 
 
 def time_methods(
-    config: Config, run: Run, yardstick: Yardstick, methods: dict[str, SetRetriever], encoder: Encoder
+    config: Config,
+    run: Run,
+    yardstick: Yardstick,
+    methods: dict[str, SetRetriever],
+    encoder: Encoder,
+    watch: Stopwatch,
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Latency from query text to items, methods taking turns."""
+    """Latency from query text to items, methods taking turns, and what 1,000 queries cost at its median."""
 
     def timed(method: SetRetriever) -> Answer:
         return lambda texts: method.retrieve(QueryBatch.encoded(np.arange(len(texts)), texts, encoder), seed=0)
 
     repeats = config.evaluate.latency_repeats
     with run.progress("latency", len(config.evaluate.latency_batches) * (WARM_UP + repeats)) as bar:
-        return measure_latency(
+        latency = measure_latency(
             {name: timed(methods[name]) for name in TIMED if name in methods},
             [yardstick.dataset.queries[row].text for row in yardstick.query_rows],
             batches=config.evaluate.latency_batches,
             repeats=repeats,
             warmup=WARM_UP,
             advance=bar.advance,
+            shared=lambda: watch.seconds,
         )
+    price = config.evaluate.price_per_core_hour
+    for batches in latency.values():
+        for batch, cell in batches.items():
+            cell["cost_per_1000"] = round(cost_per_thousand(cell["p50"], int(batch), cores(), price), 8)
+    return latency
 
 
 def results(
@@ -228,9 +261,11 @@ def results(
         cells[name] = ev.method_cells(per_query, answers[name].runs[0].items[:, :, 0])
         if name in latency:
             cells[name]["latency_ms"] = latency[name]
-    if "random" in cells:
-        ev.add_random_floor(cells["random"], config.fanout.k, config.fanout.n, len(yardstick.dataset.item_ids))
+    floors = ev.floors(yardstick, config.fanout.k, config.fanout.n)
+    if "random" in cells and "recall" in floors:
+        cells["random"]["recall_floor"] = floors["recall"]
     return {
+        "floors": floors,
         "methods": cells,
         "against_zero_shot": ev.comparisons(values),
         "checks": run_checks(config.task, values, latency),
@@ -254,6 +289,7 @@ def describe(
         "k": config.fanout.k,
         "n": config.fanout.n,
         "database_items": n_items,
+        "paper_n": yardstick.paper_n,
         "encoder": f"{encoder.name}, {encoder.dim} columns",
         "judge_encoder": f"{judge_name(config)}, item names",
         "policy": str(config.policy.model) if config.policy.model else "llama, trained from scratch",
@@ -261,6 +297,9 @@ def describe(
         "objective": config.objective.model_dump(mode="json"),
         "latency_setup": {
             "includes": "query encoding, generation or sampling, search",
+            "own": "the same without query encoding and without search in the index",
+            "price_per_core_hour": config.evaluate.price_per_core_hour,
+            "cost_assumes": ASSUMPTION,
             "warm_up": WARM_UP,
             "repeats": config.evaluate.latency_repeats,
             "device": config.cluster.device,

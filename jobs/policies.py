@@ -87,12 +87,16 @@ def build_methods(
     encoder: Encoder,
     policies: PolicySwitch | None = None,
     index: Index | None = None,
+    n: int | None = None,
 ) -> dict[str, m.SetRetriever]:
     """The named methods over one database, all with the same k and n. Methods that write text need `policies`.
 
-    None searches exactly whatever the configuration says, so that a report never depends on what an index missed.
+    `n` is `fanout.n` unless given; the reward by which best-of-N chooses looks at `fanout.n` items whatever it is.
+
+    Without an index it searches exactly whatever the configuration says, so that a report never depends on what an
+    index missed.
     """
-    k, n = config.fanout.k, config.fanout.n
+    k, n = config.fanout.k, n or config.fanout.n
     index = index or ExactIndex(dataset.item_vectors)
     search = m.FanoutSearch(encoder, index, k, n)
     temperature = config.evaluate.temperature

@@ -45,7 +45,6 @@ class Probe(Section):
     repeats: int = Field(5, ge=1)
     seeds: tuple[int, ...] = (0,)  # whose runs are probed; one says enough about time
     queries: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # fanout.domain -> queries whose sets are shown
-    price_per_core_hour: float = Field(0.04, ge=0)  # an assumption, of which the cost per 1,000 queries is made
 
 
 class Study(Section):

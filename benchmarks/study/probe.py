@@ -2,8 +2,7 @@
 
     python -m benchmarks.study.probe RUN --study benchmarks/study/tiny.yaml
 
-Every method answers in this process, the language model with every core. Times are taken twice: from query text to
-items, and of the model alone (no encoding of the query, no search). Writes RUN/probe.
+Every method answers in this process, the language model with every core. Writes RUN/probe.
 """
 
 from __future__ import annotations
@@ -14,26 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.study.plan import Probe, load_study
 from cluster.devices import cores
 from jobs.evaluate import WARM_UP, query_rows
 from jobs.pipeline import locked
-from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_methods
+from jobs.policies import POLICY_OF, available_methods, build_methods
 from jobs.retrieve import config_of, local_policies, with_query
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
 from r4t.config import Config
+from r4t.catalog.index import ExactIndex
 from r4t.errors import UserError
+from r4t.evaluation.cost import cost_per_thousand
 from r4t.evaluation.evaluate import sample
 from r4t.evaluation.latency import Answer, measure_latency
+from r4t.evaluation.stopwatch import Stopwatch, TimedEncoder, TimedIndex
 from r4t.lineage import is_finished, write_json, write_manifest
-from r4t.methods import Diffusion, QueryBatch, SetRetriever
+from r4t.methods import QueryBatch, SetRetriever
 
 STAGE = "probe"
-SLOW = ("zero_shot", "best_of_n", "zero_shot_diffusion", "random", "popular", "r4t_diffusion_reference")
+UNTIMED = ("zero_shot", "best_of_n", "zero_shot_diffusion", "random", "popular", "r4t_diffusion_reference")
 """Methods that are not timed: they answer as another one does, or nobody would wait for them."""
 
 
@@ -52,12 +53,14 @@ def probe(run_folder: Path, settings: Probe) -> None:
     if config.task == "wscr":
         names = [name for name in names if name != "best_of_n"]  # it would choose by the references of the answer
     policies = local_policies(run_folder / "folm", config) if set(names) & POLICY_OF.keys() else None
-    methods = build_methods(names, config, run_folder, dataset, encoder, policies)
+    watch = Stopwatch()
+    encoder, index = TimedEncoder(encoder, watch), TimedIndex(ExactIndex(dataset.item_vectors), watch)
+    methods = build_methods(names, config, run_folder, dataset, encoder, policies, index)
     run = Run(run_folder, config)
     try:
         sets = gallery(dataset, methods, asked)
         texts = [dataset.queries[row].text for row in rows]
-        latency = times(run, settings, encoder, methods, policies, texts)
+        latency = times(run, settings, encoder, methods, watch, texts)
     finally:
         run.close()
     folder = run.stage_folder(STAGE)
@@ -88,60 +91,42 @@ def times(
     settings: Probe,
     encoder: Encoder,
     methods: dict[str, SetRetriever],
-    policies: PolicySwitch | None,
+    watch: Stopwatch,
     texts: Sequence[str],
-) -> dict[str, Any]:
-    """`{method: {"whole" | "model": {batch: {"p50", "p95"}}}}` in milliseconds, all taking turns."""
-    known = dict(zip(texts, encoder.encode(list(texts)), strict=True))
+) -> dict[str, dict[str, dict[str, float]]]:
+    """`{method: {batch: {"p50", "p95", "own_p50", "own_p95", "cost_per_1000"}}}`, milliseconds and dollars."""
 
-    def batch(asked: Sequence[str]) -> QueryBatch:
-        vectors = np.stack([known[text] for text in asked])
-        return QueryBatch(rows=np.arange(len(asked)), texts=tuple(asked), vectors=vectors)
-
-    def whole(method: SetRetriever) -> Answer:
+    def timed(method: SetRetriever) -> Answer:
         return lambda asked: method.retrieve(QueryBatch.encoded(np.arange(len(asked)), asked, encoder), 0)
 
-    def model(method: Diffusion) -> Answer:
-        return lambda asked: method.sampler.sample(
-            torch.from_numpy(batch(asked).vectors), torch.Generator().manual_seed(0)
-        )
-
-    answers = {(name, "whole"): whole(method) for name, method in methods.items() if name not in SLOW}
-    answers |= {
-        (name, "model"): model(method)
-        for name, method in methods.items()
-        if isinstance(method, Diffusion) and name not in SLOW
-    }
-    if policies is not None:
-        generate, temperature = policies.as_policy("policy"), run.config.evaluate.temperature
-        answers["r4t_folm", "model"] = lambda asked: generate(batch(asked), 1, temperature, 0)
     with run.progress("latency", len(settings.batches) * (WARM_UP + settings.repeats)) as bar:
-        taken = measure_latency(
-            {"/".join(key): answer for key, answer in answers.items()},
+        latency = measure_latency(
+            {name: timed(method) for name, method in methods.items() if name not in UNTIMED},
             texts,
             batches=settings.batches,
             repeats=settings.repeats,
             warmup=WARM_UP,
             advance=bar.advance,
+            shared=lambda: watch.seconds,
         )
-    found: dict[str, Any] = {}
-    for key, value in taken.items():
-        name, _, what = key.rpartition("/")
-        found.setdefault(name, {})[what] = value
-    return found
+    price = run.config.evaluate.price_per_core_hour
+    for batches in latency.values():
+        for batch, cell in batches.items():
+            cell["cost_per_1000"] = round(cost_per_thousand(cell["p50"], int(batch), cores(), price), 8)
+    return latency
 
 
 def setup(config: Config, settings: Probe) -> dict[str, Any]:
     """What the times depend on."""
     return {
-        "whole": "query encoding, generation or sampling, search",
-        "model": "generation or sampling alone",
+        "includes": "query encoding, generation or sampling, search",
+        "own": "the same without encoding and without search",
         "warm_up": WARM_UP,
         "repeats": settings.repeats,
         "device": config.cluster.device,
         "cores": cores(),
         "dtype": {"rollout": config.rollout.dtype, "retriever": "float32"},
-        "price_per_core_hour": settings.price_per_core_hour,
+        "price_per_core_hour": config.evaluate.price_per_core_hour,
     }
 
 

@@ -60,17 +60,16 @@ class CellResults:
         steps = sorted(set.intersection(*(set(points) for points in series))) if series else []
         return [(step, float(np.mean([points[step] for points in series]))) for step in steps]
 
-    def latency(self, method: str, batch: int, what: str = "whole", percentile: str = "p50") -> float | None:
-        """Milliseconds a batch takes: the median over probed seeds."""
-        cells = [probe["latency_ms"].get(method, {}).get(what, {}).get(str(batch)) for probe in self.probes]
-        known = [cell[percentile] for cell in cells if cell]
+    def latency(self, method: str, batch: int, what: str = "p50") -> float | None:
+        """Milliseconds a batch takes (`p50`, `p95`, `own_p50`, `own_p95`) or its `cost_per_1000`: median over probes."""
+        cells = [probe["latency_ms"].get(method, {}).get(str(batch)) for probe in self.probes]
+        known = [cell[what] for cell in cells if cell]
         return float(np.median(known)) if known else None
 
     @property
     def batches(self) -> list[int]:
         """Batch sizes that were timed, ascending."""
-        found = {int(b) for p in self.probes for whats in p["latency_ms"].values() for b in whats.get("whole", {})}
-        return sorted(found)
+        return sorted({int(b) for probe in self.probes for batches in probe["latency_ms"].values() for b in batches})
 
     def _single(self, method: str, metric: str) -> Matrix | None:
         rows = [values.get(f"{method}/{metric}") for values in self.values]

@@ -22,6 +22,8 @@ TABLE1 = {
     "distinct_items": "distinct in a set",
 }
 TABLE2 = {
+    "recall_5k": "recall@5K, scaled",
+    "hit_5k": "hit@5K, scaled",
     "recall": "recall",
     "hit": "hit",
     "recall_shuffled": "recall, queries shuffled",
@@ -32,8 +34,9 @@ TABLE2 = {
     "invalid": "unusable answers",
 }
 LABELS = {
-    "category_coverage": "categories in a set",
-    "fitb": "fill in the blank",
+    "categories": "categories in a set",
+    "category_coverage": "the set's categories found",
+    "fill_in_blank": "fill in the blank",
 }
 """Checks against labels, where the catalogue has them."""
 RIVALS = ("no_fanout", "mmr", "dpp", "kmeans", "prf", "bm25")
@@ -74,8 +77,8 @@ def caption(cell: CellResults) -> str:
         f" {', '.join(map(str, cell.seeds))} (n = {len(cell.seeds)}), k = {first['k']}, n = {first['n']} items a"
         f" sub-query, temperature {first['temperature']:g} for every sampled method; judge: {first['judge_encoder']}."
     )
-    floor = first["methods"].get("random", {}).get("recall_floor")
-    return text + (f" Drawing the pool at random finds {floor:.1%} of a set." if floor is not None else "")
+    floors = [f"{in_words(name)} {value:.3f}" for name, value in first.get("floors", {}).items()]
+    return text + (f" What drawing at random expects: {', '.join(floors)}." if floors else "")
 
 
 def spread(value: float, error: float) -> str:
@@ -148,26 +151,18 @@ def rivals(cells: Mapping[str, CellResults]) -> str:
 
 
 def latency(cell: CellResults) -> str:
-    """Median and 95th percentile by batch size, with and without encoding and search, and what queries cost."""
+    """Median and 95th percentile by batch size, the medians without encoding and search, and what queries cost."""
     shown = [batch for batch in SHOWN_BATCHES if batch in cell.batches]
-    if not shown:
-        return ""
-    setup = cell.probes[0]["setup"]
     rows = []
     for method in cell.probes[0]["latency_ms"]:
-        for what in ("whole", "model"):
-            pairs = [(cell.latency(method, b, what), cell.latency(method, b, what, "p95")) for b in shown]
-            if not any(middle for middle, _ in pairs):
-                continue
-            texts = [f"{middle:,.1f} / {tail:,.1f}" if middle and tail else "" for middle, tail in pairs]
-            last = pairs[-1][0]
-            seconds = "" if last is None else f"{last / shown[-1] * setup['cores']:.2f}"
-            price = (
-                "" if last is None else f"{last / shown[-1] * setup['cores'] / 3600 * setup['price_per_core_hour']:.6f}"
-            )
-            rows.append([method_name(method), what, *texts, *([seconds, price] if what == "whole" else ["", ""])])
-    head = ["method", "timed", *(f"ms at {b}, p50 / p95" for b in shown)]
-    return grid([*head, "core seconds per 1,000 queries", "dollars per 1,000 queries"], rows)
+        texts = []
+        for batch in shown:
+            p50, p95, own = (cell.latency(method, batch, what) for what in ("p50", "p95", "own_p50"))
+            texts.append("" if p50 is None or p95 is None or own is None else f"{p50:,.1f} / {p95:,.1f} ({own:,.1f})")
+        prices = [cell.latency(method, batch, "cost_per_1000") for batch in (shown[0], shown[-1])]
+        rows.append([method_name(method), *texts, *("" if price is None else f"{price:.6f}" for price in prices)])
+    times = [f"ms at {b}: p50 / p95 (own p50)" for b in shown]
+    return grid(["method", *times, *(f"dollars per 1,000 queries at {b}" for b in (shown[0], shown[-1]))], rows)
 
 
 def hacking_table(found: Sequence[Finding], cells: Mapping[str, CellResults]) -> str:

@@ -120,6 +120,8 @@ class Evaluate(Section):
     tune_rivals: bool = True  # choose these four on the validation split, by the reward
     latency_batches: tuple[int, ...] = (1, 8, 64)
     latency_repeats: int = Field(10, ge=1)
+    price_per_core_hour: float = Field(0.05, ge=0)  # of the machine, in your currency: the cost of 1,000 queries
+    fill_in_blank: Path | None = None  # WSCR: questions in Polyvore's layout; None: made from the evaluated sets
     judge: Literal["minilm", "wordllama", "sentence_transformers"] = "minilm"  # another encoder than the reward's
     judge_path: Path | None = None  # of a sentence-transformers directory
     zero_shot_diffusion: bool = True  # also compile the warm-started policy, to show what RL adds

@@ -181,5 +181,6 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
     )
     encoder = config.encoder.model_copy(update={"path": anchor(config.encoder.path)})
     policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
-    evaluate = config.evaluate.model_copy(update={"judge_path": anchor(config.evaluate.judge_path)})
+    files = ("judge_path", "fill_in_blank")
+    evaluate = config.evaluate.model_copy(update={name: anchor(getattr(config.evaluate, name)) for name in files})
     return config.model_copy(update={"data": data, "encoder": encoder, "policy": policy, "evaluate": evaluate})

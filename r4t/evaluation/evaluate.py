@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from r4t.catalog.fill_in_blank import CHOICES
 from r4t.evaluation.measure import Yardstick, measure, run_diversity
-from r4t.evaluation.metrics import Cell, distinct_overall, paired_difference, random_recall, summarise
+from r4t.evaluation.metrics import Cell, distinct_overall, paired_difference, random_hit, random_recall, summarise
 from r4t.types import Floats, Ints, RetrievedSets
 
 BASELINE = "zero_shot"
@@ -66,10 +67,19 @@ def value_tensors(values: Mapping[str, Mapping[str, Floats]]) -> dict[str, Float
     }
 
 
-def add_random_floor(cells: dict[str, Any], k: int, n: int, n_items: int) -> None:
-    """Puts the expected recall of a blind pool beside the measured one (WSCR)."""
-    if "recall" in cells:
-        cells["recall_floor"] = round(random_recall(k, n, n_items), 6)
+def floors(yardstick: Yardstick, k: int, n: int) -> dict[str, float]:
+    """What every metric of coverage expects of a pool drawn without looking, under the metric's name (WSCR)."""
+    references = yardstick.references
+    if references is None:
+        return {}
+    n_items = len(yardstick.dataset.item_ids)
+    found = {"recall": random_recall(k, n, n_items), "hit": random_hit(k, n, n_items, references)}
+    if (deep := yardstick.paper_n) is not None:
+        found["recall_5k"] = random_recall(k, deep, n_items)
+        found["hit_5k"] = random_hit(k, deep, n_items, references)
+    if yardstick.blanks is not None and (yardstick.blanks >= 0).any():
+        found["fill_in_blank"] = 1 / CHOICES
+    return {name: round(value, 6) for name, value in found.items()}
 
 
 def comparisons(values: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, Any]]:

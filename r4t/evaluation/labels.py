@@ -31,8 +31,14 @@ METRICS = {
     "recall_weighted": ("Weighted recall", "rare items count more"),
     "hit": ("Hit", "queries with a reference found"),
     "recall_shuffled": ("Recall, shuffled queries", "against another query's references"),
+    "recall_5k": ("Recall@5K, scaled", "pool of the paper's share of the database"),
+    "hit_5k": ("Hit@5K, scaled", "the same pool"),
+    "category_coverage": ("Category coverage", "the references' categories among the shown items"),
+    "fill_in_blank": ("Fill in the blank", "left-out item among four"),
     "diversity": ("Diversity", "Vendi/k of the retrieved items"),
     "content_alignment": ("Content alignment", "cosine of items and query"),
+    "content_alignment_shuffled": ("Content alignment, shuffled queries", "with another query"),
+    "categories": ("Categories", "different ones over k"),
     "judge.diversity": ("Judge: diversity", "Vendi/k in the judge's space"),
     "judge.alignment": ("Judge: alignment", "cosine in the judge's space"),
     "distinct_items": ("Distinct items", "within a set"),
@@ -46,7 +52,7 @@ METRICS = {
     "row_alignment": ("Row alignment", "Eq. 4 on generated rows"),
 }
 """Key, label and explanation, in the order of the tables."""
-NOT_DRAWN = ("recall_shuffled", "vendi_rows", "invalid", "manifold", "row_alignment")
+NOT_DRAWN = ("recall_shuffled", "content_alignment_shuffled", "vendi_rows", "invalid", "manifold", "row_alignment")
 """Metrics that the table lists and the bars leave out."""
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from r4t.catalog.dataset import Dataset
 from r4t.config import Objective, Task
-from r4t.evaluation import metrics
+from r4t.evaluation import metrics, outfits
 from r4t.evaluation.judge import Judge
 from r4t.objective.compose import inverse_frequency_weights, score_sets
 from r4t.objective.facts import item_facts
@@ -32,6 +32,12 @@ class Yardstick:
     objective: Objective
     task: Task
     judge: Judge | None = None
+    n: int | None = None
+    """Items of each list that every metric looks at but those of the paper's depth; None: all."""
+    paper_n: int | None = None
+    """Items of each list behind `recall_5k` and `hit_5k`; None: these are not measured."""
+    blanks: Ints | None = None
+    """[B, 4] fill-in-the-blank candidates, the right one first; -1 where a query has no question."""
 
     @property
     def references(self) -> list[tuple[int, ...]] | None:
@@ -52,12 +58,19 @@ def measure(yardstick: Yardstick, sets: RetrievedSets, seed: int = 0) -> dict[st
     A set whose answer was invalid counts with the items that the user got instead, so a metric of items has no gap.
     Terms of directions leave it out, and a reward that needs directions is the objective's invalid reward.
     """
+    deep, sets = sets, replace(sets, items=sets.items[:, :, : yardstick.n])
     values = _objective_terms(yardstick, sets)
+    values |= _labels(yardstick, sets) | {"content_alignment_shuffled": _shuffled_alignment(yardstick, sets, seed)}
     values["distinct_items"] = metrics.distinct_share(sets.items[:, :, 0])
     if sets.valid is not None:
         values["invalid"] = (~sets.valid).astype(np.float32)
     if (references := yardstick.references) is not None:
         values |= _coverage(yardstick, sets.items, references, seed)
+        if yardstick.paper_n is not None:
+            pool = deep.items[:, :, : yardstick.paper_n]
+            uniform = np.ones(len(yardstick.dataset.item_vectors), dtype=np.float32)
+            values["recall_5k"] = metrics.recall(pool, references, uniform)
+            values["hit_5k"] = metrics.hit(pool, references)
     if yardstick.judge is not None:
         judged = yardstick.judge.score(yardstick.query_rows, sets)
         values |= {f"judge.{name}": scores for name, scores in judged.items()}
@@ -109,6 +122,33 @@ def _objective_terms(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Flo
     elif not needs_directions:
         values["reward"] = scores.reward
     return values
+
+
+def _labels(yardstick: Yardstick, sets: RetrievedSets) -> dict[str, Floats]:
+    """What the labels of the items say, where the catalogue has them."""
+    values = {}
+    facts = item_facts(yardstick.dataset.facts, yardstick.objective, yardstick.dataset.item_frequencies())
+    references = yardstick.references
+    if facts.kinds is not None and facts.categories:
+        shown = facts.kinds[sets.items[:, :, 0]]
+        values["categories"] = outfits.category_share(shown)
+        if references is not None:
+            wanted = [facts.kinds[list(reference)] for reference in references]
+            values["category_coverage"] = outfits.category_coverage(shown, wanted)
+    if yardstick.blanks is not None:
+        rows = set_inputs(yardstick, sets).directions
+        values["fill_in_blank"] = outfits.fill_in_blank(rows, yardstick.blanks, yardstick.dataset.item_vectors)
+    return values
+
+
+def _shuffled_alignment(yardstick: Yardstick, sets: RetrievedSets, seed: int) -> Floats:
+    """[B]: cosine of the shown items with *another* query: what a method that ignores its query also reaches."""
+    rows = yardstick.query_rows
+    if len(rows) < 2:
+        return np.full(len(rows), np.nan, dtype=np.float32)
+    other = yardstick.dataset.query_vectors[rows[metrics.other_queries(len(rows), seed)]]
+    content = yardstick.dataset.item_vectors[sets.items[:, :, 0]]
+    return np.asarray(np.einsum("bkd,bd->b", content, other) / content.shape[1], dtype=np.float32)
 
 
 def _needs_directions(objective: Objective) -> bool:

@@ -12,10 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import hypergeom
 
 from r4t.objective.terms import coverage
 from r4t.objective.vendi import vendi
 from r4t.types import Floats, Ints
+
+PAPER_POOL, PAPER_ITEMS = 5_000, 142_472
+"""Recall@5K and Hit@5K look at so many of so many items (App. B.2)."""
 
 PerQuery = NDArray[np.floating[Any]]
 """[B] one value per query."""
@@ -82,19 +86,35 @@ def random_recall(k: int, n: int, n_items: int) -> float:
     return min(k * n / n_items, 1.0)
 
 
+def random_hit(k: int, n: int, n_items: int, references: Sequence[Sequence[int]]) -> float:
+    """Hit that such a pool expects: one minus the chance to miss every reference, averaged over the queries."""
+    drawn = min(k * n, n_items)
+    missed = [hypergeom.pmf(0, n_items, len(set(reference)), drawn) for reference in references]
+    return float(1 - np.mean(missed))
+
+
+def paper_depth(k: int, n_items: int) -> int:
+    """Items per list that make k lists the share of the database that Recall@5K is of the paper's, at least one."""
+    return max(1, round(PAPER_POOL / PAPER_ITEMS * n_items / k))
+
+
 def shuffled_recall(items: Ints, references: Sequence[Sequence[int]], weights: Floats | None, seed: int) -> Floats:
     """[B]: recall of each query's pool against *another* query's references.
 
     A method that answers the query loses against its own recall here; one that lists popular items does not. Every
     query gets another's references (a random cycle through all queries). Needs at least two queries.
     """
-    count = len(references)
+    return recall(items, [references[int(j)] for j in other_queries(len(references), seed)], weights)
+
+
+def other_queries(count: int, seed: int) -> Ints:
+    """[count] another query for each, in a random cycle through all of them. Needs at least two queries."""
     if count < 2:
         raise ValueError("the shuffled-query control needs at least two queries")
     order = np.random.default_rng(seed).permutation(count)
     other = np.empty(count, dtype=np.int64)
     other[order] = np.roll(order, -1)
-    return recall(items, [references[int(j)] for j in other], weights)
+    return other
 
 
 def vendi_over_runs(runs: Floats) -> tuple[Floats, Floats]:

@@ -47,6 +47,9 @@ def results_table(metrics: Json) -> str:
         cells += f"<td>{overall:,}</td>" if overall is not None else _NONE
         kind = ' class="ours"' if name in OURS else ""
         body.append(f'<tr{kind}><th scope="row">{escape(method_name(name))}</th>{cells}</tr>')
+    if floors := metrics.get("floors"):
+        cells = "".join(f"<td>{floors[key]:.3f}</td>" if key in floors else _NONE for key in shown)
+        body.append(f'<tr><th scope="row">Expected of a blind pool</th>{cells}{_NONE}</tr>')
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="All results"><table>'
         f'<thead><tr><th scope="col">Method</th>{head}<th scope="col">Items over all queries</th></tr></thead>'
@@ -111,7 +114,38 @@ def latency(metrics: Json) -> str:
         ]
         queries = "1 query" if batch == "1" else f"{batch} queries"
         charts.append(svg.span_chart(spans, title=f"Batch of {queries}", low=min(every), high=max(every)))
-    return _charts(charts)
+    return _charts(charts) + _latency_table(timed, metrics.get("latency_setup", {}))
+
+
+def _latency_table(timed: Mapping[str, Any], setup: Json) -> str:
+    """Every number behind the charts, the methods' own share, and the cost of 1,000 queries."""
+    columns = {"p50": "p50 ms", "p95": "p95 ms", "own_p50": "own p50 ms", "own_p95": "own p95 ms"}
+    columns["cost_per_1000"] = "cost of 1,000 queries"
+    shown = [key for key in columns if any(key in cell for batches in timed.values() for cell in batches.values())]
+    rows = [
+        [method_name(name), batch, *(f"{cell[key]:.4g}" if key in cell else "" for key in shown)]
+        for name, batches in timed.items()
+        for batch, cell in batches.items()
+    ]
+    note = f"Own: {setup['own']}." if "own" in setup else ""
+    if "cost_assumes" in setup:
+        note += f" Cost at {setup['price_per_core_hour']:g} a core hour on {setup['cores']} cores: "
+        note += f"{setup['cost_assumes']}."
+    return plain_table(["Method", "Batch", *(columns[key] for key in shown)], rows, "Latency and cost", note)
+
+
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]], label: str, note: str = "") -> str:
+    """A table of texts whose first column names the row, and a note above it."""
+    top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(text)}</td>" for text in row[1:])}</tr>'
+        for row in rows
+    )
+    hint = f'<p class="hint">{escape(note)}</p>' if note else ""
+    return (
+        f'{hint}<div class="scroll" tabindex="0" role="region" aria-label="{escape(label)}"><table>'
+        f"<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
 
 
 def learning(log: Sequence[Json]) -> str:

@@ -51,6 +51,23 @@ def test_c52_random_pools_recall_the_floor() -> None:
     assert metrics.recall(items, references).mean() == pytest.approx(floor, abs=0.02)
 
 
+def test_random_pools_hit_as_often_as_expected() -> None:
+    rng = np.random.default_rng(1)
+    references = [tuple(rng.choice(60, size, replace=False).tolist()) for size in (1, 3, 6)]
+    hits = np.mean(
+        [[bool({*rng.choice(60, 8, replace=False)} & set(wanted)) for wanted in references] for _ in range(4000)]
+    )
+    assert metrics.random_hit(4, 2, 60, references) == pytest.approx(hits, abs=0.01)
+    assert metrics.random_hit(10, 500, 142_472, [tuple(range(8))]) == pytest.approx(0.249, abs=1e-3)  # App. B.2's pool
+
+
+def test_the_papers_depth_is_the_same_share_of_every_database() -> None:
+    assert metrics.paper_depth(10, 142_472) == 500
+    assert metrics.paper_depth(10, 19_608) == 69
+    assert metrics.random_recall(10, 69, 19_608) == pytest.approx(metrics.random_recall(10, 500, 142_472), rel=0.01)
+    assert metrics.paper_depth(10, 50) == 1
+
+
 def test_shuffling_queries_lowers_recall_only_where_the_pool_answers_the_query() -> None:
     references = [(i, i + 100) for i in range(20)]
     answering = np.array([[[i], [i + 100]] for i in range(20)])

@@ -11,11 +11,14 @@ import pytest
 
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, load_encoder
+from r4t.catalog.index import ExactIndex
 from r4t.config import Config, parse_config
+from r4t.evaluation.cost import cost_per_thousand
 from r4t.evaluation.evaluate import comparisons, method_cells, method_values
 from r4t.evaluation.judge import GROUNDED_SETS, Judge
 from r4t.evaluation.latency import Answer, measure_latency
 from r4t.evaluation.measure import Yardstick, measure
+from r4t.evaluation.stopwatch import Stopwatch, TimedEncoder, TimedIndex
 from r4t.fanout import format_answer
 from r4t.scoring import SetScorer
 from r4t.types import Query, RetrievedSets
@@ -184,4 +187,72 @@ def test_c56_latency_excludes_warm_up_and_lets_methods_take_turns() -> None:
     measured = measure_latency(methods, ["a", "b"], batches=(3,), repeats=4, warmup=2, settle=0, clock=lambda: now)
     assert [name for name, _ in calls] == ["slow", "fast"] * 6
     assert [texts for name, texts in calls if name == "slow"] == [("a", "b", "a"), ("b", "a", "b")] * 3
-    assert measured == {"slow": {"3": {"p50": 20.0, "p95": 20.0}}, "fast": {"3": {"p50": 1.0, "p95": 1.0}}}
+    assert {name: cells["3"]["p50"] for name, cells in measured.items()} == {"slow": 20.0, "fast": 1.0}
+    assert measured["fast"]["3"] == {"p50": 1.0, "p95": 1.0, "own_p50": 1.0, "own_p95": 1.0}
+
+
+def test_own_latency_leaves_out_what_encoding_and_search_took() -> None:
+    now = spent = 0.0
+
+    def answer(_: Sequence[str]) -> None:
+        nonlocal now, spent
+        now += 0.005
+        spent += 0.003
+
+    clock = {"clock": lambda: now, "shared": lambda: spent}
+    measured = measure_latency({"mmr": answer}, ["a"], batches=(2,), repeats=3, settle=0, **clock)
+    assert measured["mmr"]["2"] == pytest.approx({"p50": 5.0, "p95": 5.0, "own_p50": 2.0, "own_p95": 2.0})
+
+
+def test_encoding_and_search_are_timed_and_unchanged(encoder: Encoder) -> None:
+    watch = Stopwatch()
+    timed, texts = TimedEncoder(encoder, watch), ["a stew", "", "a cake"]
+    np.testing.assert_array_equal(timed.encode(texts), encoder.encode(texts))
+    assert (timed.fingerprint(), timed.dim) == (encoder.fingerprint(), encoder.dim)
+    encoding = watch.seconds
+    assert encoding > 0
+    exact = ExactIndex(encoder.encode(NAMES))
+    index = TimedIndex(exact, watch)
+    mine, theirs = (found.search(encoder.encode(["stew"]), 3) for found in (index, exact))
+    np.testing.assert_array_equal(mine[0], theirs[0])
+    np.testing.assert_array_equal(mine[1], theirs[1])
+    assert watch.seconds > encoding
+
+
+def test_cost_is_the_rent_of_all_cores_for_as_long_as_the_queries_take() -> None:
+    assert cost_per_thousand(3600.0, 1, cores=2, price=0.05) == pytest.approx(0.1)  # 1,000 x 3.6 s = one hour
+    assert cost_per_thousand(3600.0, 8, cores=2, price=0.05) == pytest.approx(0.1 / 8)
+
+
+def test_only_the_papers_depth_looks_past_the_lists_that_are_shown(dataset: Dataset) -> None:
+    config = settings("wscr", kind="coverage")
+    shallow = replace(yardstick(dataset, config), n=1, paper_n=2)
+    items = np.array([[[5, 0], [6, 1]], [[5, 3], [6, 4]]])
+    values = measure(shallow, RetrievedSets(items=items))  # references (0, 1, 7) and (1, 2, 7)
+    np.testing.assert_allclose(values["recall"], [0, 0])
+    np.testing.assert_allclose(values["recall_5k"], [2 / 3, 0])
+    np.testing.assert_allclose(values["hit_5k"], [1, 0])
+    assert values["reward"].tolist() == [0, 0]
+    assert "recall_5k" not in measure(yardstick(dataset, config), RetrievedSets(items=items))
+
+
+def test_labels_of_a_catalogue_are_measured_where_it_has_them(dataset: Dataset) -> None:
+    config = settings("wscr", kind="coverage")
+    items = np.array([[[0], [2]], [[2], [7]]])
+    plain = measure(yardstick(dataset, config), RetrievedSets(items=items))
+    assert not {"categories", "category_coverage", "fill_in_blank"} & plain.keys()
+    kinds = ["pie", "cake", "stew", "soup", "salad", "bread", "jam", None]
+    labelled = replace(dataset, facts={"category": kinds})
+    blanks = np.array([[0, 4, 5, 6], [-1] * 4])
+    values = measure(replace(yardstick(labelled, config), blanks=blanks), RetrievedSets(items=items))
+    np.testing.assert_allclose(values["categories"], [1, 0.5])
+    np.testing.assert_allclose(values["category_coverage"], [1 / 2, 1 / 2])  # of pie and cake; of cake and stew
+    np.testing.assert_allclose(values["fill_in_blank"], [1, np.nan])
+
+
+def test_items_fit_their_own_query_better_than_another(dataset: Dataset) -> None:
+    nearest = (dataset.query_vectors @ dataset.item_vectors.T).argmax(axis=1)
+    values = measure(yardstick(dataset, settings("oar")), RetrievedSets(items=nearest[:, None, None]))
+    swapped = np.einsum("bd,bd->b", dataset.item_vectors[nearest], dataset.query_vectors[::-1])
+    np.testing.assert_allclose(values["content_alignment_shuffled"], swapped, rtol=1e-5)
+    assert (values["content_alignment_shuffled"] < values["content_alignment"]).all()

@@ -97,8 +97,8 @@ def test_curves_and_latencies_are_judged_by_their_bounds() -> None:
     )
     assert [o.holds for o in outcomes([fell], {"g": collapsed})] == [True, False]
     times = {
-        "r4t_folm": {"whole": {"8": {"p50": 80.0}, "64": {"p50": 90.0}}},
-        "r4t_diffusion": {"whole": {"8": {"p50": 8.0}, "64": {"p50": 30.0}}},
+        "r4t_folm": {{"8": {"p50": 80.0}, "64": {"p50": 90.0}}},
+        "r4t_diffusion": {{"8": {"p50": 8.0}, "64": {"p50": 30.0}}},
     }
     timed = cell({"r4t_folm": {"reward": 0.1}}, probes=[{"latency_ms": times}])
     for least, holds in ((3, True), (8, False)):
