@@ -32,7 +32,7 @@ class Test(Section):
     curve: str | None = None
     than: str | None = None
     of: str | None = None
-    on: str = "reward"
+    metric: str = "reward"
     against: str | None = None  # the other side's metric, where it is another one
     share: float | None = None
     times: float | None = None
@@ -131,8 +131,8 @@ def _blank(claim: Claim, test: Test, where: str) -> Outcome:
 
 
 def _compared(blank: Outcome, test: Test, cell: CellResults) -> Outcome:
-    first = cell.matrix(test.better or test.kept or "", test.on)
-    second = cell.matrix(test.than or test.of or "", test.against or test.on)
+    first = cell.matrix(test.better or test.kept or "", test.metric)
+    second = cell.matrix(test.than or test.of or "", test.against or test.metric)
     if first is None or second is None:
         return blank
     if test.better is not None:
@@ -175,7 +175,7 @@ def describe(test: Test) -> str:
     if test.curve is not None:
         bound = f"under {test.below:g}" if test.below is not None else f"over {test.above:g}"
         return f"{in_words(test.curve)} ends {bound} times its start"
-    metric = in_words(test.on.replace("+", " and ")).lower()
+    metric = in_words(test.metric.replace("+", " and ")).lower()
     if test.better is not None:
         other = f" on {in_words(test.against).lower()}" if test.against else ""
         return f"{method_name(test.better)} > {method_name(test.than or '')}{other}: {metric}"

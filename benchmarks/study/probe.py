@@ -23,8 +23,8 @@ from jobs.retrieve import config_of, local_policies, with_query
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
-from r4t.config import Config
 from r4t.catalog.index import ExactIndex
+from r4t.config import Config
 from r4t.errors import UserError
 from r4t.evaluation.cost import cost_per_thousand
 from r4t.evaluation.evaluate import sample

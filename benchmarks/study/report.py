@@ -147,8 +147,8 @@ def latency(cells: Mapping[str, CellResults]) -> list[str]:
     setup = probed[0].probes[0]["setup"]
     parts = [
         f"Milliseconds a batch on {setup['cores']} cores ({setup['device']}), {setup['repeats']} repetitions after"
-        f" {setup['warm_up']} for warming up, methods taking turns: {setup['includes']}. Own: {setup['own']}. Cost: every"
-        f" core charged while it answers, at an assumed ${setup['price_per_core_hour']:g} a core hour."
+        f" {setup['warm_up']} for warming up, methods taking turns: {setup['includes']}. Own: {setup['own']}. Cost:"
+        f" every core charged while it answers, at an assumed ${setup['price_per_core_hour']:g} a core hour."
     ]
     for cell in probed:
         parts += [f"{cell.cell.label} ({cell.key}):", tables.latency(cell)]

@@ -61,7 +61,7 @@ class CellResults:
         return [(step, float(np.mean([points[step] for points in series]))) for step in steps]
 
     def latency(self, method: str, batch: int, what: str = "p50") -> float | None:
-        """Milliseconds a batch takes (`p50`, `p95`, `own_p50`, `own_p95`) or its `cost_per_1000`: median over probes."""
+        """Milliseconds a batch takes (`p50`, `p95`, `own_p50`) or its `cost_per_1000`: the median over probes."""
         cells = [probe["latency_ms"].get(method, {}).get(str(batch)) for probe in self.probes]
         known = [cell[what] for cell in cells if cell]
         return float(np.median(known)) if known else None

@@ -65,7 +65,7 @@ def test_the_same_runs_give_the_same_bytes_and_every_figure(finished: tuple[Stud
     assert "**Missing: 1 of 4 runs** are not whole: oar-2 (evaluate)." in page
     assert "seeds 0, 1 (n = 2)" in page
     assert "| R4T-Diffusion |" in page
-    assert "What drawing at random expects: Recall 0." in page
+    assert "What drawing at random expects: recall 0." in page
 
 
 def test_a_table_holds_the_means_of_the_runs(finished: tuple[Study, Path], tmp_path: Path) -> None:

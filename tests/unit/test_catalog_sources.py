@@ -51,7 +51,7 @@ def test_sets_name_the_items_of_their_own_source(tables: dict[str, Any], tmp_pat
     assert catalog.dropped == {"sets whose column ok is false (data.clean_column)": 1}
 
 
-def test_paths_of_sources_are_relative_to_the_file(tables: dict[str, Any], tmp_path: Path) -> None:
+def test_paths_of_sources_are_relative_to_the_file(tmp_path: Path) -> None:
     raw = {"data": {"kind": "table", "sources": {"a": {"items": "a.parquet"}}}}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(raw))
     assert load_config(tmp_path / "c.yaml").data.sources["a"].items == tmp_path / "a.parquet"
@@ -76,5 +76,5 @@ def test_what_contradicts_itself_is_refused(
 
 def test_vectors_come_from_all_sources_or_none(tables: dict[str, Any], tmp_path: Path) -> None:
     pq.write_table(pa.table({**ITEMS["a"], "v": [[1.0, 0.0], [0.0, 1.0]]}), tmp_path / "a.parquet")
-    with pytest.raises(UserError, match="some of data.sources bring vectors"):
+    with pytest.raises(UserError, match=r"some of data\.sources bring vectors"):
         load_catalog(config({**tables, "a": {**tables["a"], "columns": {"vector": "v"}}}))

@@ -43,8 +43,8 @@ def claim(*tests: dict[str, Any], part: str | None = "table1") -> Claim:
     return Claim.model_validate({"id": "x", "says": "X", "part": part, "tests": tests})
 
 
-BETTER = {"better": "r4t_folm", "than": "zero_shot", "on": "reward"}
-KEPT = {"kept": "r4t_diffusion", "of": "r4t_folm", "on": "reward", "share": 0.9}
+BETTER = {"better": "r4t_folm", "than": "zero_shot", "metric": "reward"}
+KEPT = {"kept": "r4t_diffusion", "of": "r4t_folm", "metric": "reward", "share": 0.9}
 
 
 def test_a_claim_is_replicated_partly_or_not_as_its_tests_hold() -> None:
@@ -72,7 +72,7 @@ def test_a_positive_difference_within_the_noise_is_not_better() -> None:
 def test_more_tests_of_one_family_make_each_harder() -> None:
     close = cell({"zero_shot": {"reward": 0.3}, "r4t_folm": {"reward": 0.315}, "best_of_n": {"reward": 0.3}})
     (alone,) = outcomes([claim(BETTER)], {"c": close})
-    others = [{"better": "best_of_n", "than": "zero_shot", "on": "reward"}] * 30
+    others = [{"better": "best_of_n", "than": "zero_shot", "metric": "reward"}] * 30
     first = outcomes([claim(BETTER, *others)], {"c": close})[0]
     assert alone.p_adjusted is not None
     assert first.p_adjusted is not None
@@ -84,7 +84,7 @@ def test_two_metrics_are_averaged_and_another_metric_can_stand_against() -> None
     mean = both.matrix("r4t_folm", "judge.diversity+judge.alignment")
     assert mean is not None
     assert mean.mean() == pytest.approx(0.45, abs=0.01)
-    itself = {"better": "r4t_folm", "than": "r4t_folm", "on": "judge.diversity", "against": "judge.alignment"}
+    itself = {"better": "r4t_folm", "than": "r4t_folm", "metric": "judge.diversity", "against": "judge.alignment"}
     assert outcomes([claim(itself)], {"c": both})[0].holds is True
 
 
@@ -97,8 +97,8 @@ def test_curves_and_latencies_are_judged_by_their_bounds() -> None:
     )
     assert [o.holds for o in outcomes([fell], {"g": collapsed})] == [True, False]
     times = {
-        "r4t_folm": {{"8": {"p50": 80.0}, "64": {"p50": 90.0}}},
-        "r4t_diffusion": {{"8": {"p50": 8.0}, "64": {"p50": 30.0}}},
+        "r4t_folm": {"8": {"p50": 80.0}, "64": {"p50": 90.0}},
+        "r4t_diffusion": {"8": {"p50": 8.0}, "64": {"p50": 30.0}},
     }
     timed = cell({"r4t_folm": {"reward": 0.1}}, probes=[{"latency_ms": times}])
     for least, holds in ((3, True), (8, False)):
