@@ -48,15 +48,16 @@ def difference(a: Matrix, b: Matrix, *, seed: int = 0) -> Estimate:
 def share(part: Matrix, whole: Matrix, *, threshold: float = 1.0, seed: int = 0) -> Estimate:
     """Mean of `part` over mean of `whole`, on common resamples; `p` is against `threshold`.
 
-    Raises ValueError for unequal shapes, and where the mean of `whole` is not positive.
+    A resample whose whole is not positive has no share and is left out. Raises ValueError for unequal shapes, and where the mean of `whole` is not positive.
     """
     _check_paired(part, whole)
     missing = np.isnan(part) | np.isnan(whole)
     part, whole = np.where(missing, np.nan, part), np.where(missing, np.nan, whole)
     above, below = resampled_means(part, seed=seed), resampled_means(whole, seed=seed)
-    if not np.nanmean(whole) > 0 or not (below > 0).all():
+    if not np.nanmean(whole) > 0:
         raise ValueError("a share needs a whole whose mean is positive")
-    return _estimate(float(np.nanmean(part) / np.nanmean(whole)), above / below, threshold, part)
+    defined = below > 0
+    return _estimate(float(np.nanmean(part) / np.nanmean(whole)), above[defined] / below[defined], threshold, part)
 
 
 def resampled_means(values: Matrix, *, seed: int = 0, resamples: int = RESAMPLES) -> Matrix:

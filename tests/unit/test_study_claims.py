@@ -61,6 +61,14 @@ def test_a_claim_is_replicated_partly_or_not_as_its_tests_hold() -> None:
     assert verdict(none, []) == "not testable"
 
 
+def test_a_share_of_nothing_has_no_verdict() -> None:
+    nothing = cell({"r4t_folm": {"reward": 0.0}, "r4t_diffusion": {"reward": 0.0}})
+    for values in nothing.values:
+        values["r4t_folm/reward"][:] = 0
+    (outcome,) = outcomes([claim(KEPT)], {"c": nothing})
+    assert (outcome.holds, outcome.says) == (None, "the whole is zero")
+
+
 def test_a_positive_difference_within_the_noise_is_not_better() -> None:
     level = cell({"zero_shot": {"reward": 0.3}, "r4t_folm": {"reward": 0.303}})
     (outcome,) = outcomes([claim(BETTER)], {"c": level})

@@ -26,7 +26,7 @@ CELLS: dict[str, Any] = {
 
 
 def study(folder: Path, **changed: Any) -> Path:
-    raw = {"name": "s", "title": "S", "overrides": {"rl.steps": 1, "fanout.k": 4}, "cells": CELLS, **changed}
+    raw = {"name": "s", "title": "S", "overrides": {"fanout.k": 9, "rl.steps": 1}, "cells": CELLS, **changed}
     (folder / "s.yaml").write_text(yaml.safe_dump(raw))
     return folder / "s.yaml"
 
@@ -39,7 +39,7 @@ def test_runs_come_in_order_after_their_starts(tmp_path: Path) -> None:
     path = study(tmp_path, order=["late-1"])
     assert [job.name for job in jobs(path)] == ["base-1", "late-1", "base-0", "late-0"]
     assert [job.name for job in jobs(path, "late-0")] == ["base-0", "late-0"]
-    assert jobs(path)[0].settings() == ["rl.steps=3", "fanout.k=4", "seed=1"]
+    assert jobs(path)[0].settings() == ["fanout.k=9", "rl.steps=3", "seed=1"]
     with pytest.raises(UserError, match="no run matches 'nothing'"):
         jobs(path, "nothing")
 
