@@ -88,8 +88,9 @@ def latency(cells: Sequence[CellResults]) -> str | None:
     """Fig. 5: median seconds of a batch by its size, from query text to items."""
     charts = {}
     for cell in cells:
-        curves = [
-            (name, [(b, t / 1e3) for b in cell.batches if (t := cell.latency(name, b)) is not None]) for name in TIMED
+        curves: list[tuple[str, Curve]] = [
+            (name, [(float(b), t / 1e3) for b in cell.batches if (t := cell.latency(name, b)) is not None])
+            for name in TIMED
         ]
         lines = [line(i, method_name(name), points) for i, (name, points) in enumerate(curves) if len(points) > 1]
         if lines:

@@ -38,8 +38,8 @@ class Finding:
 
 def search(cells: Mapping[str, CellResults]) -> list[Finding]:
     """A finding per cell that trained a policy and evaluated it beside its start. All tests are one family (Holm)."""
-    pairs = {key: _differences(cell) for key, cell in cells.items() if cell.cell.part in PARTS and cell.metrics}
-    pairs = {key: found for key, found in pairs.items() if found}
+    looked = {key: _differences(cell) for key, cell in cells.items() if cell.cell.part in PARTS and cell.metrics}
+    pairs = {key: found for key, found in looked.items() if found is not None}
     p_values = {}
     for key, (reward, judged, _) in pairs.items():
         p_values[f"{key}/reward"] = reward.p

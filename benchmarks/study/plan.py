@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -16,7 +16,8 @@ from r4t.config.section import Section
 from r4t.errors import UserError
 
 Part = Literal["table1", "table2", "terms", "weights", "standardised"]
-STAGES = ("prepare", "folm", "sets", "retriever", "evaluate", "probe")
+Stage = Literal["prepare", "folm", "sets", "retriever", "evaluate", "probe"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class Cell(Section):
@@ -27,7 +28,7 @@ class Cell(Section):
     config: Path  # relative to the study's file
     overrides: dict[str, Any] = Field(default_factory=dict)  # "section.key": value, on top of the study's
     seeds: tuple[int, ...] = (0,)
-    stages: tuple[Literal["prepare", "folm", "sets", "retriever", "evaluate", "probe"], ...] = STAGES[:5]
+    stages: tuple[Stage, ...] = STAGES[:5]
     methods: tuple[str, ...] = ()  # evaluated; (): all that the run has artefacts for
     start: str | None = None  # a cell whose prepared data and warm-started policy this one begins with
 
@@ -78,7 +79,7 @@ class Job:
     seed: int
     config: Path
     overrides: dict[str, Any]
-    stages: tuple[str, ...]
+    stages: tuple[Stage, ...]
 
     @property
     def start(self) -> str | None:

@@ -73,11 +73,12 @@ class CellResults:
 
     def _single(self, method: str, metric: str) -> Matrix | None:
         rows = [values.get(f"{method}/{metric}") for values in self.values]
-        if not rows or any(row is None for row in rows):
+        known = [row for row in rows if row is not None]
+        if not rows or len(known) < len(rows):
             return None
-        if len({len(row) for row in rows if row is not None}) > 1:
+        if len({len(row) for row in known}) > 1:
             raise UserError(f"the runs of {self.key} answered different queries: they must share data.seed")
-        matrix = np.stack(rows).astype(np.float64)
+        matrix = np.stack(known).astype(np.float64)
         return None if np.isnan(matrix).all() else matrix
 
 

@@ -42,6 +42,7 @@ LABELS = {
 RIVALS = ("no_fanout", "mmr", "dpp", "kmeans", "prf", "bm25")
 SHOWN_BATCHES = (1, 8, 64, 1024)
 MOST_TIMES = 2.0
+FEW_SEEDS = 3
 
 
 def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -96,9 +97,12 @@ def claims_table(claims: Sequence[Claim], found: Sequence[Outcome]) -> str:
     for claim in claims:
         own = [outcome for outcome in found if outcome.claim == claim.id]
         known = [outcome.holds for outcome in own if outcome.holds is not None]
-        count = claim.untestable or f"{sum(known)} of {len(known)} tests hold"
-        if len(known) < len(own):
+        count = claim.untestable or (f"{sum(known)} of {len(known)} tests hold" if known else "")
+        if known and len(known) < len(own):
             count += f", {len(own) - len(known)} have no numbers yet"
+        seeds = [outcome.estimate.seeds for outcome in own if outcome.estimate is not None]
+        if seeds and min(seeds) < FEW_SEEDS:
+            count += f"; {min(seeds)} training seed{'s' if min(seeds) > 1 else ''} only"
         rows.append([claim.says, f"**{verdict(claim, found)}**", count])
     return grid(["claim", "verdict", "evidence"], rows)
 

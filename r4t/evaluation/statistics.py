@@ -48,7 +48,8 @@ def difference(a: Matrix, b: Matrix, *, seed: int = 0) -> Estimate:
 def share(part: Matrix, whole: Matrix, *, threshold: float = 1.0, seed: int = 0) -> Estimate:
     """Mean of `part` over mean of `whole`, on common resamples; `p` is against `threshold`.
 
-    A resample whose whole is not positive has no share and is left out. Raises ValueError for unequal shapes, and where the mean of `whole` is not positive.
+    A resample whose whole is not positive has no share and is left out. Raises ValueError for unequal shapes, and where
+    the mean of `whole` is not positive.
     """
     _check_paired(part, whole)
     missing = np.isnan(part) | np.isnan(whole)

@@ -62,7 +62,7 @@ def test_the_same_runs_give_the_same_bytes_and_every_figure(finished: tuple[Stud
     assert first == again
     assert set(first) == {"results_micro.md", "results_micro_sets.md", "figures/study-micro-judge.svg"}
     page = first["results_micro.md"].decode()
-    assert "**Missing: 1 of 4 runs** are not whole: oar-2 (evaluate)." in page
+    assert "**Missing: 1 of 4 runs** are not whole: oar-2." in page
     assert "seeds 0, 1 (n = 2)" in page
     assert "| R4T-Diffusion |" in page
     assert "What drawing at random expects: recall 0." in page
