@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
@@ -139,6 +140,8 @@ def _compared(blank: Outcome, test: Test, cell: CellResults) -> Outcome:
         gap = difference(first, second)
         return replace(blank, estimate=gap, says=f"{gap.value:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]")
     assert test.share is not None  # the model refuses it
+    if not np.nanmean(second) > 0:
+        return replace(blank, says="the whole is zero")
     kept = share(first, second, threshold=test.share)
     return replace(
         blank, estimate=kept, holds=kept.value >= test.share, says=f"{kept.value:.2f} [{kept.low:.2f}, {kept.high:.2f}]"

@@ -18,7 +18,7 @@ from r4t.lineage import atomic_path
 REMARKS = Path(__file__).with_name("remarks.md")
 RIVALS = (
     "R4T-Diffusion against methods that need no training, on the set reward, which is what they compute themselves."
-    " Their trade-offs are chosen on the validation split. The bar is a better reward at no more than twice the latency."
+    " Their trade-offs are chosen on the validation split. The bar: a better reward at no more than twice the latency."
 )
 ABLATION = (
     "Validation by step (mean over seeds; the judge reads the first 100 sets). All begin with the same warm start."
