@@ -18,7 +18,7 @@ from benchmarks.study.plan import Probe, load_study
 from cluster.devices import cores
 from jobs.evaluate import WARM_UP, query_rows
 from jobs.pipeline import locked
-from jobs.policies import POLICY_OF, available_methods, build_methods
+from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_methods
 from jobs.retrieve import config_of, local_policies, with_query
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
@@ -38,27 +38,32 @@ UNTIMED = ("zero_shot", "best_of_n", "zero_shot_diffusion", "random", "popular",
 """Methods that are not timed: they answer as another one does, or nobody would wait for them."""
 
 
-def probe(run_folder: Path, settings: Probe) -> None:
-    """Measures a run whose retriever is finished. Raises UserError for another."""
+def probe(run_folder: Path, settings: Probe, policies: PolicySwitch | None = None) -> None:
+    """Measures a run whose retriever is finished. `policies`: the run's own, None: in an engine in this process.
+
+    Raises UserError for another run.
+    """
     config = config_of(run_folder)
     config = config.model_copy(update={"rollout": config.rollout.model_copy(update={"threads": None})})
     if not is_finished(run_folder / "retriever"):
         raise UserError(f"{run_folder} has no finished retriever: run its stages first")
-    dataset, encoder = load_dataset(run_folder / "prepare"), run_encoder(config, run_folder / "prepare")
+    facts = (*config.objective.columns, config.objective.category_column)
+    dataset, encoder = load_dataset(run_folder / "prepare", facts), run_encoder(config, run_folder / "prepare")
     rows = query_rows(config, dataset)
+    known = len(dataset.queries)
     for text in settings.queries.get(config.fanout.domain, ()):
         dataset = with_query(dataset, text, encoder)
-    asked = np.arange(len(dataset.queries) - len(settings.queries.get(config.fanout.domain, ())), len(dataset.queries))
     names = available_methods(run_folder, config)
     if config.task == "wscr":
         names = [name for name in names if name != "best_of_n"]  # it would choose by the references of the answer
-    policies = local_policies(run_folder / "folm", config) if set(names) & POLICY_OF.keys() else None
+    if policies is None and set(names) & POLICY_OF.keys():
+        policies = local_policies(run_folder / "folm", config)
     watch = Stopwatch()
     encoder, index = TimedEncoder(encoder, watch), TimedIndex(ExactIndex(dataset.item_vectors), watch)
     methods = build_methods(names, config, run_folder, dataset, encoder, policies, index)
     run = Run(run_folder, config)
     try:
-        sets = gallery(dataset, methods, asked)
+        sets = gallery(dataset, methods, range(known, len(dataset.queries)))
         texts = [dataset.queries[row].text for row in rows]
         latency = times(run, settings, encoder, methods, watch, texts)
     finally:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import pytest
 import yaml
 from support import ROOT, TINY, environment, wait_for
 
-from benchmarks.study.plan import Study, jobs_of, load_study
+from benchmarks.study.plan import Probe, Study, jobs_of, load_study
+from benchmarks.study.probe import probe
 from benchmarks.study.report import write_report
 from benchmarks.study.results import collect
 from jobs import evaluate
 from jobs.policies import PolicySwitch
-from r4t.lineage import file_hash, is_finished, read_json
+from r4t.errors import UserError
+from r4t.lineage import file_hash, is_finished, read_json, verify, write_manifest
 from r4t.tracking import read_metrics
 from tests.integration.test_evaluate import ScriptedEngine, make_run
 
@@ -80,6 +83,35 @@ def test_a_table_holds_the_means_of_the_runs(finished: tuple[Study, Path], tmp_p
     values = collect(study, jobs_of(study, folder), folder / "runs")["oar"].matrix("r4t_folm", "reward")
     assert values is not None
     assert values.shape == (2, 12)
+
+
+def test_a_probe_times_every_method_and_shows_sets_for_queries_of_ones_own(
+    finished: tuple[Study, Path], tmp_path: Path
+) -> None:
+    study, folder = finished
+    run = folder / "runs" / "oar-0"
+    with pytest.raises(UserError, match="no finished retriever"):
+        probe(run, study.probe)
+    for stage in ("folm", "retriever"):
+        write_manifest(run / stage, stage=stage, config={}, inputs={}, files=[], metrics={})
+    engine = ScriptedEngine()
+    settings = Probe(batches=(1, 2), repeats=1, queries={"recipe": ("a walnut thing", "soup for two")})
+    probe(run, settings, PolicySwitch(run / "folm", engine.generate, engine.swap))
+
+    sets = read_json(run / "probe" / "sets.json")
+    assert [entry["query"] for entry in sets] == ["a walnut thing", "soup for two"]
+    assert len(sets[0]["methods"]["r4t_folm"]["subqueries"]) == len(sets[0]["methods"]["mmr"]["items"]) == 4
+    cells = collect(study, [replace(job, stages=("probe",)) for job in jobs_of(study, folder)], folder / "runs")
+    assert cells["oar"].batches == [1, 2]
+    whole, own = (cells["oar"].latency("r4t_diffusion", 2, what) for what in ("p50", "own_p50"))
+    assert whole is not None
+    assert own is not None
+    assert 0 < own < whole
+    assert cells["oar"].latency("zero_shot", 2) is None
+    page = report(finished, tmp_path)
+    assert "figures/study-micro-latency.svg" in page
+    assert b"### a walnut thing" in page["results_micro_sets.md"]
+    assert verify(run / "probe") == []
 
 
 CELL = {"config": str(TINY), "stages": ["prepare", "folm"], "overrides": {"rl.steps": 6, "rl.checkpoint_every": 1}}
