@@ -13,8 +13,9 @@ from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, load_encoder
 from r4t.catalog.index import ExactIndex
 from r4t.config import Evaluate
-from r4t.methods import BM25, DPP, Facets, NoFanout, QueryBatch, Rocchio, SetRetriever
+from r4t.methods import DPP, Facets, NoFanout, QueryBatch, Rocchio, SetRetriever
 from r4t.methods.build import UNTRAINED, build_untrained
+from r4t.methods.lexical import BM25
 from r4t.methods.pool import dpp_select
 from r4t.types import Query
 
