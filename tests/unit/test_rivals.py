@@ -178,6 +178,11 @@ def test_bm25_fills_a_set_with_the_nearest_items_where_no_word_matches(index: Ex
     assert all(TEXTS[row].endswith("salad") for row in lexical.items[0, :, 0])
 
 
+def test_bm25_of_items_without_words_is_the_plain_query(index: ExactIndex, queries: QueryBatch) -> None:
+    found = BM25([""] * len(TEXTS), index, K, 1, feedback=0.5).retrieve(queries, 0)
+    np.testing.assert_array_equal(found.items, NoFanout(index, K, 1).retrieve(queries, 0).items)
+
+
 @pytest.fixture(params=["mmr", "dpp", "kmeans", "prf", "bm25"])
 def rival(request: pytest.FixtureRequest, dataset: Dataset, index: ExactIndex) -> tuple[SetRetriever, SetRetriever]:
     flat, deep = (build_untrained(request.param, dataset, index, Evaluate(), K, n) for n in (1, 3))
