@@ -34,7 +34,7 @@ from r4t.sets.tensors import tensor_table
 
 WEIGHTS = "model.safetensors"
 SHARD_TRIES = 8  # losses of the same shard with its engine that are still taken for chance
-WAITING_BYTES = 64 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
+WAITING_BYTES = 16 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
