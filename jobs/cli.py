@@ -145,6 +145,38 @@ def evaluate(
 
 
 @app.command()
+def judge(
+    run: RunFolder,
+    url: Annotated[str, typer.Option(help="Of an OpenAI-compatible server, e.g. http://127.0.0.1:8000/v1.")],
+    model: Annotated[str, typer.Option(help="As the server calls it.")],
+    methods: Annotated[str | None, typer.Option(help="Names with commas between; default: all evaluated.")] = None,
+    queries: Annotated[int, typer.Option(help="At most, the same ones for every method.", min=2)] = 100,
+    key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "OPENAI_API_KEY",
+    temperature: Annotated[float, typer.Option(help="Of the judge; above 0 a retry can differ.", min=0)] = 0.2,
+    max_tokens: Annotated[int, typer.Option(help="Of an answer.", min=1)] = 4096,
+    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=64)] = 4,
+    schema: Annotated[bool, typer.Option(help="Ask the server to hold answers to a JSON schema.")] = True,
+) -> None:
+    """Have a language model judge an evaluated run by the paper's rubrics, blind to the method."""
+    from jobs import judge as job
+    from jobs.pipeline import locked
+
+    server = job.endpoint(
+        url=url,
+        model=model,
+        api_key_env=key_env,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+    )
+    settings = _config_of(run, [])
+    names = [name.strip() for name in methods.split(",")] if methods else None
+    with locked(run), _opened(run, settings) as opened:
+        job.main(settings, opened, server, names, queries, schema)
+        _report(settings, opened)
+
+
+@app.command()
 def report(run: RunFolder) -> None:
     """Make the report of an evaluated run again."""
     from jobs.pipeline import locked

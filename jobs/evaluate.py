@@ -31,6 +31,8 @@ from r4t.evaluation.latency import Answer, measure_latency
 from r4t.evaluation.measure import Yardstick
 from r4t.evaluation.metrics import paper_depth
 from r4t.evaluation.outfits import given_blanks, made_blanks
+from r4t.evaluation.shown import FILE as SHOWN
+from r4t.evaluation.shown import write_shown
 from r4t.evaluation.stopwatch import Stopwatch, TimedEncoder, TimedIndex
 from r4t.evaluation.tuning import GRIDS, choose
 from r4t.lineage import is_finished, write_json, write_manifest, write_tensors
@@ -95,6 +97,7 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
     write_tensors(folder / VALUES, ev.value_tensors(values))
     write_json(folder / "metrics.json", result)
     write_json(folder / "samples.json", ev.sample_sets(yardstick, {name: a.runs[0] for name, a in answers.items()}))
+    write_shown(folder, yardstick.query_rows, {name: a.runs[0] for name, a in answers.items()})
     write_manifest(
         folder,
         stage="evaluate",
@@ -104,7 +107,7 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
             for name in ("prepare", "folm", "retriever", "distill")
             if is_finished(run.folder / name)
         },
-        files=["metrics.json", "samples.json", "judge.safetensors", VALUES],
+        files=["metrics.json", "samples.json", SHOWN, VALUES, "judge.safetensors"],
         metrics={"seconds": round(time.monotonic() - start, 2), "checks_held": held},
     )
     run.say(f"evaluate: {held} of {len(result['checks'])} checks hold, {time.monotonic() - start:.1f} s")

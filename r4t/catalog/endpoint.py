@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -38,6 +38,8 @@ class Question:
     user: str
     system: str = ""
     seed: str = ""
+    schema: Mapping[str, Any] | None = None
+    """JSON Schema that the server is asked to hold the answer to."""
 
 
 @dataclass(slots=True)
@@ -129,12 +131,15 @@ class Client:
 
     def _request(self, question: Question, attempt: int) -> dict[str, Any]:
         system = [{"role": "system", "content": question.system}] if question.system else []
-        request = {
+        request: dict[str, Any] = {
             "model": self.settings.model,
             "messages": [*system, {"role": "user", "content": question.user}],
             "max_tokens": self.settings.max_tokens,
             "seed": int.from_bytes(hashlib.sha256(f"{question.seed}:{attempt}".encode()).digest()[:4]) >> 1,
         }
+        if question.schema is not None:
+            wanted = {"name": "answer", "schema": question.schema}
+            request["response_format"] = {"type": "json_schema", "json_schema": wanted}
         temperature = self.settings.temperature
         return request if temperature is None else request | {"temperature": temperature}
 
@@ -168,7 +173,8 @@ class Client:
         if status in REFUSED:
             raise UserError(
                 f"{self.settings.url} answered {status}, {REFUSED[status]}: check data.endpoint.url and"
-                f" data.endpoint.model; a key belongs in the environment variable {self.settings.api_key_env}."
+                f" data.endpoint.model (or --url and --model); a key belongs in the environment variable"
+                f" {self.settings.api_key_env}."
                 f" The server said: {said}"
             )
         if status != httpx.codes.OK:

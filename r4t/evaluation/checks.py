@@ -101,7 +101,7 @@ def _coverage(values: Values) -> Iterator[Check]:
     weighted = "recall_weighted" in values.get("r4t_folm", {})
     metric = "recall_weighted" if weighted else "recall"
     yield from _ratio(values, "r4t_folm", "zero_shot", metric, 1.3)
-    for rival in ("no_fanout", "popular", "mmr", "random"):
+    for rival in ("no_fanout", "popular", "mmr", "dpp", "kmeans", "prf", "bm25", "random"):
         yield from _gain(values, "r4t_folm", rival, metric, 0.0)
     shuffled = f"{metric}_shuffled"
     if _has(values, ("r4t_folm",), shuffled):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import hypergeom
 
 from r4t.objective.terms import coverage
 from r4t.objective.vendi import vendi
@@ -88,8 +87,8 @@ def random_recall(k: int, n: int, n_items: int) -> float:
 
 def random_hit(k: int, n: int, n_items: int, references: Sequence[Sequence[int]]) -> float:
     """Hit that such a pool expects: one minus the chance to miss every reference, averaged over the queries."""
-    drawn = min(k * n, n_items)
-    missed = [hypergeom.pmf(0, n_items, len(set(reference)), drawn) for reference in references]
+    left = n_items - min(k * n, n_items)
+    missed = [np.prod([max(left - i, 0) / (n_items - i) for i in range(len(set(wanted)))]) for wanted in references]
     return float(1 - np.mean(missed))
 
 

@@ -34,12 +34,14 @@ def write_report(run_folder: Path, out: Path) -> Path:
         raise UserError(f"{run_folder} has no evaluate/metrics.json: run `r4t run CONFIG --stage evaluate` first")
     samples = run_folder / "evaluate" / "samples.json"
     control = run_folder / "control" / "metrics.json"
+    judged = run_folder / "judge_llm" / "metrics.json"
     page = render(
         name=run_folder.resolve().name,
         metrics=read_json(source),
         log=read_metrics(run_folder / "metrics.jsonl"),
         samples=read_json(samples) if samples.is_file() else [],
         control=read_json(control) if control.is_file() else None,
+        judged=read_json(judged) if judged.is_file() else None,
         lineage=lineage(run_folder),
     )
     with atomic_path(out / "index.html") as temporary:
@@ -54,11 +56,12 @@ def render(
     log: Sequence[Mapping[str, Any]] = (),
     samples: Sequence[Mapping[str, Any]] = (),
     control: Mapping[str, Any] | None = None,
+    judged: Mapping[str, Any] | None = None,
     lineage: Sequence[Mapping[str, Any]] = (),
 ) -> str:
     """The page as text. Sections without data are left out."""
     package = resources.files("r4t.evaluation")
-    shown = [section for section in _sections(metrics, log, samples, control) if section.body]
+    shown = [section for section in _sections(metrics, log, samples, control, judged) if section.body]
     title = f"{metrics['dataset'].replace('_', ' ').capitalize()}: {TASKS[metrics['task']]}"
     return Template((package / "report.html").read_text()).substitute(
         name=escape(name),
@@ -96,6 +99,7 @@ def _sections(
     log: Sequence[Mapping[str, Any]],
     samples: Sequence[Mapping[str, Any]],
     control: Mapping[str, Any] | None,
+    judged: Mapping[str, Any] | None,
 ) -> list[Section]:
     setup = metrics.get("latency_setup", {})
     timing = "Wall-clock time"
@@ -115,6 +119,13 @@ def _sections(
             " does not apply. R4T-Diffusion writes no sub-queries: where the reward looks at them, its generated rows"
             " take their place, and their own terms are listed as Manifold and Row alignment.",
             body=sections.results_table(metrics),
+        ),
+        Section(
+            anchor="llm-judge",
+            title="Judged by a language model",
+            hint="Means ± one standard error of Likert scores times 20, by the paper's three rubrics, blind to the"
+            " method. Not to be compared with the judge's encoder above.",
+            body=sections.llm_judge(judged) if judged else "",
         ),
         Section(
             anchor="methods",

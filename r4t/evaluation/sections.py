@@ -57,6 +57,23 @@ def results_table(metrics: Json) -> str:
     )
 
 
+def llm_judge(judged: Json) -> str:
+    """Scores of the language model, apart from every other number."""
+    dimensions = list(dict.fromkeys(d for cells in judged["methods"].values() for d in cells))
+    rows = [
+        [method_name(name), *(_score_text(cells.get(d)) for d in dimensions)]
+        for name, cells in judged["methods"].items()
+    ]
+    note = f"{judged['model']}, temperature {judged['temperature']:g}, {judged['n_queries']} queries;"
+    note += f" {judged['unanswered']} questions without a usable answer are left out."
+    head = ["Method", *(dimension.capitalize() for dimension in dimensions)]
+    return plain_table(head, rows, "Judged by a language model", note)
+
+
+def _score_text(cell: Json | None) -> str:
+    return f"{cell['mean']:.1f} ± {cell['stderr']:.1f} (n = {cell['n']})" if cell else ""
+
+
 def bars(metrics: Json) -> str:
     """One chart per metric with a bar for each method that has it."""
     charts = []

@@ -5,11 +5,9 @@ from r4t.methods.baselines import NoFanout, Popular, Random, popularity
 from r4t.methods.compiled import Diffusion
 from r4t.methods.feedback import Rocchio
 from r4t.methods.language import BestOfN, FanoutSearch, Generate, LanguageFanout
-from r4t.methods.lexical import BM25
 from r4t.methods.pool import DPP, MMR, Facets, FromPool
 
 __all__ = [
-    "BM25",
     "DPP",
     "MMR",
     "BestOfN",

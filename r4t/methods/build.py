@@ -8,7 +8,6 @@ from r4t.config import Evaluate
 from r4t.methods.base import SetRetriever
 from r4t.methods.baselines import NoFanout, Popular, Random, popularity
 from r4t.methods.feedback import Rocchio
-from r4t.methods.lexical import BM25
 from r4t.methods.pool import DPP, MMR, Facets
 
 UNTRAINED = ("random", "popular", "no_fanout", "mmr", "dpp", "kmeans", "prf", "bm25")
@@ -33,5 +32,7 @@ def build_untrained(name: str, dataset: Dataset, index: Index, settings: Evaluat
         case "prf":
             return Rocchio(index, vectors, k, n, settings.prf_weight)
         case "bm25":
+            from r4t.methods.lexical import BM25  # loads a compiler, which no other method should wait for
+
             return BM25(dataset.item_texts, index, k, n, settings.bm25_feedback)
     raise ValueError(f"'{name}' is none of {', '.join(UNTRAINED)}")

@@ -45,18 +45,20 @@ class BM25:
 
     def retrieve(self, queries: QueryBatch, seed: int) -> RetrievedSets:  # noqa: ARG002 (the protocol's signature)
         depth = self.k * self.n
-        _, nearest = self.index.search(queries.vectors, depth)
+        starts = range(0, len(queries), CHUNK)
+        scores = (self.scores(queries.texts[start : start + CHUNK]) for start in starts)
+        best = [_best(row, depth) for part in scores for row in part]
         ranked = np.empty((len(queries), depth), dtype=np.int64)
-        for start in range(0, len(queries), CHUNK):
-            part = slice(start, start + CHUNK)
-            for row, scores in enumerate(self.scores(queries.texts[part]), start):
-                ranked[row] = _filled(_best(scores, depth), nearest[row])
+        full = np.array([len(found) == depth for found in best], dtype=bool)
+        nearest = dict(zip(np.flatnonzero(~full), self.index.search(queries.vectors[~full], depth)[1], strict=True))
+        for row, found in enumerate(best):
+            ranked[row] = found if full[row] else _filled(found, nearest[row])
         return RetrievedSets(items=arrange(ranked, self.k))
 
     def scores(self, texts: Sequence[str]) -> Floats:
         """[B, N] scores of every item after feedback."""
         asked = _shares(self._matrix(self.words(texts)))
-        if not self.feedback:
+        if not (self.feedback and self.vocabulary):
             return (asked @ self.impacts).toarray()
         return (self.expanded(asked) @ self.impacts).toarray()
 
@@ -88,6 +90,8 @@ class BM25:
 
 def _impacts(words: Sequence[Sequence[str]], vocabulary: dict[str, int]) -> sparse.csr_matrix:
     """[V, N] what one occurrence of a word in a query adds to an item's score (Lucene's variant of BM25)."""
+    if not vocabulary:  # items without words, such as images
+        return sparse.csr_matrix((0, len(words)))
     engine = bm25s.BM25(k1=K1, b=B, method="lucene")
     ids = [[vocabulary[word] for word in text] for text in words]
     engine.index((ids, vocabulary), show_progress=False, create_empty_token=False)

@@ -1,4 +1,4 @@
-"""Queries through a real OpenAI-compatible server: vLLM's own, with an untrained model that can only write nonsense."""
+"""Queries and verdicts through a real OpenAI-compatible server: vLLM's own, with an untrained model."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from cluster.devices import role_environment
-from jobs import prepare
+from jobs import judge, prepare
 from jobs.run import Run
+from r4t.catalog.dataset import FILES, save_dataset
+from r4t.catalog.encoders import load_encoder
 from r4t.catalog.endpoint import Client, Question
 from r4t.catalog.prompts import OAR_SYSTEM, oar_prompt, read_queries
+from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, Endpoint, parse_config
 from r4t.errors import UserError
+from r4t.evaluation.shown import write_shown
+from r4t.lineage import read_manifest, verify, write_manifest
 from r4t.policy import create_policy, train_tokenizer
+from r4t.types import Query, RetrievedSets
 from tests.support import wait_for
 
 pytestmark = pytest.mark.slow
@@ -38,7 +46,7 @@ class Silence:
 def make_model(folder: Path) -> None:
     config = parse_config(
         {
-            "policy": {"vocab_size": 400, "hidden": 64, "layers": 2, "heads": 2, "max_length": 2048},
+            "policy": {"vocab_size": 400, "hidden": 64, "layers": 2, "heads": 2, "max_length": 4096},
             "rl": {"max_tokens": 8},
         }
     )
@@ -65,7 +73,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     env = {**os.environ, **role_environment("rollout", Config()), "VLLM_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     del env["VLLM_ENABLE_V1_MULTIPROCESSING"]  # the server needs its engine in a process of its own
     command = f"--model {folder} --served-model-name tiny --host 127.0.0.1 --port {port} --dtype float32"
-    command += f" --max-model-len 2048 --max-num-seqs 8 --enforce-eager --kv-cache-memory-bytes {1 << 27}"
+    command += f" --max-model-len 4096 --max-num-seqs 8 --enforce-eager --kv-cache-memory-bytes {1 << 27}"
     log = folder / "log.txt"
     with log.open("w") as output:
         server = subprocess.Popen(
@@ -135,6 +143,54 @@ def test_a_prompt_beyond_the_models_length_costs_its_row_alone(url: str) -> None
     assert isinstance(long[0], str)
     assert long[1] is None
     assert asked.counts.failed == 1
+
+
+@pytest.fixture
+def shown_run(tmp_path: Path) -> Run:
+    """A run whose evaluation showed sets of two methods, one of which wrote sub-queries."""
+    names = ["beef stew", "apple pie", "green salad", "lemon cake"]
+    encoder = load_encoder("wordllama", 64)
+    queries = [Query(query_id=str(i), text=f"dinner {i}", split="test") for i in range(3)]
+    catalog = Catalog(items=[Item(item_id=n, text=n, name=n) for n in names], queries=queries, dropped={})
+    run = Run(tmp_path / "run", parse_config({"encoder": {"dim": 64}}))
+    prepare_folder, folder = run.stage_folder("prepare"), run.stage_folder("evaluate")
+    save_dataset(prepare_folder, catalog, encoder.encode(names), encoder.encode([q.text for q in queries]))
+    write_manifest(prepare_folder, stage="prepare", config={}, inputs={}, files=FILES, metrics={})
+    items = np.array([[[0], [1]], [[2], [3]], [[1], [3]]])
+    subqueries = (("stew", "pie"), ("salad", "cake"), ())
+    sets = {"mmr": RetrievedSets(items=items), "r4t_folm": RetrievedSets(items=items, subqueries=subqueries)}
+    write_shown(folder, np.arange(3), sets)
+    write_manifest(folder, stage="evaluate", config={}, inputs={}, files=["shown.parquet"], metrics={})
+    return run
+
+
+def test_a_served_model_judges_a_run_and_the_cache_answers_the_second_time(url: str, shown_run: Run) -> None:
+    server = judge.endpoint(url=url, model="tiny", max_tokens=1200, retries=1, temperature=0.5, concurrency=8)
+    found = judge.main(shown_run.config, shown_run, server)
+    assert {name: set(cells) for name, cells in found["methods"].items()} == {
+        "mmr": {"diversity", "alignment"},
+        "r4t_folm": {"diversity", "alignment", "groundedness"},
+    }
+    cells = [cell for method in found["methods"].values() for cell in method.values()]
+    assert all(20 <= cell["mean"] <= 100 for cell in cells)
+    assert sum(cell["n"] + cell["unanswered"] for cell in cells) == 14  # 3 + 3, and 3 + 3 + 2 with sub-queries
+    verdicts = pq.read_table(shown_run.folder / "judge_llm" / "verdicts.parquet").to_pylist()
+    assert all(row["reasoning"] for row in verdicts if row["score"] is not None)
+    assert verify(shown_run.folder) == []
+    again = judge.main(shown_run.config, shown_run, server)
+    assert again == found
+    assert read_manifest(shown_run.folder / "judge_llm")["metrics"]["requests"] == 0
+    written = [path for path in shown_run.folder.rglob("*") if path.is_file()]
+    assert not [path for path in written if KEY in path.read_text(errors="replace")]
+
+
+def test_a_judge_that_writes_nonsense_is_refused_and_leaves_nothing(url: str, shown_run: Run) -> None:
+    server = judge.endpoint(url=url, model="tiny", max_tokens=24, retries=1)
+    with pytest.raises(UserError, match="got no usable answer, for example: not JSON"):
+        judge.main(shown_run.config, shown_run, server, with_schema=False)
+    assert not (shown_run.folder / "judge_llm").exists()
+    with pytest.raises(UserError, match="did you mean 'mmr'"):
+        judge.main(shown_run.config, shown_run, server, ["mmrr"])
 
 
 @pytest.mark.parametrize("task", ["oar", "wscr"])

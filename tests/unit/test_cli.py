@@ -191,6 +191,9 @@ def test_verify_says_when_all_is_well_and_finds_a_changed_byte(prepared: Path, t
     [
         (["retrieve", "{run}", "  ", "--method", "mmr"], ["query is empty"]),
         (["retrieve", "{run}", "dinner"], ["r4t_diffusion", "retriever"]),
+        (["evaluate", "{run}", "--set", "rl.lr=1"], ["rl.lr=1", "keys of 'evaluate' alone"]),
+        (["judge", "{run}", "--url", "http://127.0.0.1:9/v1", "--model", "m"], ["shown.parquet", "r4t evaluate"]),
+        (["judge", "{run}", "--url", "ftp://secret@host", "--model", "m"], ["the judge's server: url", "http://"]),
         (["retrieve", "{run}", "dinner", "--method", "mrr"], ["unknown method 'mrr'", "did you mean 'mmr'"]),
         (["retrieve", "{run}", "dinner", "--method", "mmr", "-k", "99"], ["-k 99", "1 to 4"]),
     ],

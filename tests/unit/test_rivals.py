@@ -13,8 +13,9 @@ from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, load_encoder
 from r4t.catalog.index import ExactIndex
 from r4t.config import Evaluate
-from r4t.methods import BM25, DPP, Facets, NoFanout, QueryBatch, Rocchio, SetRetriever
+from r4t.methods import DPP, Facets, NoFanout, QueryBatch, Rocchio, SetRetriever
 from r4t.methods.build import UNTRAINED, build_untrained
+from r4t.methods.lexical import BM25
 from r4t.methods.pool import dpp_select
 from r4t.types import Query
 
@@ -175,6 +176,11 @@ def test_bm25_fills_a_set_with_the_nearest_items_where_no_word_matches(index: Ex
     assert {TEXTS.index(f"{kind} salad") for kind in KINDS} < set(pool.tolist())
     assert len(set(pool.tolist())) == 2 * K
     assert all(TEXTS[row].endswith("salad") for row in lexical.items[0, :, 0])
+
+
+def test_bm25_of_items_without_words_is_the_plain_query(index: ExactIndex, queries: QueryBatch) -> None:
+    found = BM25([""] * len(TEXTS), index, K, 1, feedback=0.5).retrieve(queries, 0)
+    np.testing.assert_array_equal(found.items, NoFanout(index, K, 1).retrieve(queries, 0).items)
 
 
 @pytest.fixture(params=["mmr", "dpp", "kmeans", "prf", "bm25"])
