@@ -1,7 +1,7 @@
 """PostgreSQL with pgvector: the SQL that makes a table of the items and searches it, as text. Nothing connects here.
 
-    psql -f items.sql        # what `table_sql` wrote
-    SELECT ...               # what `search_sql` gives: every row of a set searched, the set chosen in SQL
+psql -f items.sql        # what `table_sql` wrote
+SELECT ...               # what `search_sql` gives: every row of a set searched, the set chosen in SQL
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ def search_sql(rows: Floats, k: int, table: str = "r4t_items", where: str = "") 
         f"    ORDER BY embedding <#> rows.direction LIMIT {int(k)}\n"
         "  ) AS near\n"
         "),\n"
-        "once AS (SELECT DISTINCT ON (item_id) item_id, name, row, score, rank FROM found ORDER BY item_id, rank, row)\n"
-        f"SELECT item_id, name, row, score FROM once ORDER BY rank, row LIMIT {int(k)};\n"
+        "once AS (\n"
+        "  SELECT DISTINCT ON (item_id) item_id, name, row, score, rank FROM found ORDER BY item_id, rank, row\n"
+        ")\n"
+        f"SELECT item_id, name, row, score FROM once ORDER BY rank, row LIMIT {int(k)};\n"  # noqa: S608  quoted above
     )
 
 
