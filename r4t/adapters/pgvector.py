@@ -51,7 +51,7 @@ def search_sql(rows: Floats, k: int, table: str = "r4t_items", where: str = "") 
     values = ", ".join(f"({place}, {_vector(row)})" for place, row in enumerate(rows))
     condition = f" WHERE {where}" if where else ""
     return (
-        f"WITH rows (row, direction) AS (VALUES {values}),\n"
+        f"WITH rows (row, direction) AS (VALUES {values}),\n"  # noqa: S608  quoted above
         "found AS (\n"
         "  SELECT rows.row, near.*, row_number() OVER (PARTITION BY rows.row ORDER BY near.score DESC) AS rank\n"
         "  FROM rows CROSS JOIN LATERAL (\n"
@@ -62,7 +62,7 @@ def search_sql(rows: Floats, k: int, table: str = "r4t_items", where: str = "") 
         "once AS (\n"
         "  SELECT DISTINCT ON (item_id) item_id, name, row, score, rank FROM found ORDER BY item_id, rank, row\n"
         ")\n"
-        f"SELECT item_id, name, row, score FROM once ORDER BY rank, row LIMIT {int(k)};\n"  # noqa: S608  quoted above
+        f"SELECT item_id, name, row, score FROM once ORDER BY rank, row LIMIT {int(k)};\n"
     )
 
 
