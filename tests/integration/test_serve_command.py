@@ -24,7 +24,6 @@ from r4t.client import Client
 from r4t.errors import UserError
 from r4t.retriever import R4TRetriever
 
-PATIENT = {"RAY_raylet_start_wait_time_s": "300"}  # Ray's own limit is short for a busy machine
 PROBE = """
 import json, os, signal, sys, threading, time, urllib.request
 from jobs.cli import app
@@ -64,7 +63,7 @@ def free_port() -> int:
 def served(*args: str | Path, timeout: float = 300) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`r4t serve ARGS` until the block ends: its address and its process."""
     command = [R4T, "serve", *map(str, args)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(PATIENT))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment())
     try:
         assert process.stdout is not None
         while (line := process.stdout.readline()) and not (found := re.search(r"http://\S+:\d+", line)):
