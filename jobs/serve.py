@@ -72,6 +72,7 @@ def serve_on_ray(
     from cluster.session import start
 
     mend()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
     start(address, HOOK)
     try:
         run(folders, settings, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
