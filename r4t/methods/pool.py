@@ -7,9 +7,9 @@ import numpy as np
 
 from r4t.catalog.index import Index
 from r4t.methods.base import QueryBatch
+from r4t.mmr import MMR_POOL, mmr_select
 from r4t.types import Floats, Ints, RetrievedSets
 
-POOL = 200
 FACET_POOL = 1000
 FACET_ROUNDS = 20
 CHUNK = 64  # queries whose pools stand in memory together
@@ -20,7 +20,7 @@ class FromPool:
     """Chooses k of the query's nearest items. With n > 1 the chosen are directions: each brings its n nearest."""
 
     name: str
-    pool_items = POOL
+    pool_items = MMR_POOL
 
     def __init__(self, index: Index, vectors: Floats, k: int, n: int) -> None:
         if k > len(vectors):
@@ -91,22 +91,6 @@ class Facets(FromPool):
             return np.stack([_first_of_each(_clusters(pool, self.k), self.k) for pool in candidates])
         finally:
             faiss.omp_set_num_threads(threads)
-
-
-def mmr_select(relevance: Floats, candidates: Floats, k: int, trade_off: float) -> Ints:
-    """Positions [B, k] that greedy MMR takes from relevance [B, P] and candidates [B, P, d]; ties go to the first."""
-    batch = np.arange(len(relevance))
-    available = np.ones(relevance.shape, dtype=bool)
-    redundancy = np.zeros_like(relevance)
-    chosen = np.empty((len(relevance), k), dtype=np.int64)
-    for step in range(k):
-        value = trade_off * relevance - (1 - trade_off) * redundancy
-        best = np.where(available, value, -np.inf).argmax(axis=1)
-        chosen[:, step] = best
-        available[batch, best] = False
-        similarity = np.einsum("bpd,bd->bp", candidates, candidates[batch, best])
-        redundancy = similarity if step == 0 else np.maximum(redundancy, similarity)
-    return chosen
 
 
 def dpp_select(relevance: Floats, candidates: Floats, k: int, quality: float) -> Ints:

@@ -1,0 +1,100 @@
+"""`r4t serve`: the endpoint on Ray Serve, or in this process with neither torch nor Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from jobs.listening import is_loopback, listen, shown
+from jobs.serving_folder import lite_engine, serve_settings, served_folders
+from r4t.config import Serve
+from r4t.errors import UserError
+from r4t.serving.app import KEY_VARIABLE, serving_app
+from r4t.serving.measures import Measures
+from r4t.serving.patience import patient_protocol
+from r4t.serving.service import Service
+from r4t.serving.version import Version, open_version
+from r4t.serving.watch import Watcher
+
+KEPT_ALIVE = 75  # seconds, longer than clients keep theirs: who closes first must not be who is asked
+
+
+def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what was admitted. Port 0 takes a free one.
+
+    Raises UserError for a folder that cannot be served and a port that is taken.
+    """
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("r4t").setLevel(logging.INFO)
+    settings = serve_settings(source, overrides).serve
+    engine = lite_engine(settings)
+    folders = served_folders(source, engine)
+    with listen(host, port) as listening:
+
+        def opened() -> Version:
+            return open_version(folders, engine, settings.threads)
+
+        service = Service(opened(), settings)
+        measures = Measures(service)
+        watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
+        key = os.environ.get(KEY_VARIABLE) or None
+        app = serving_app(service, settings, key=key, measures=measures, watcher=watcher)
+        announce(host, listening.getsockname()[1], service.version.lineage, key)
+        server = uvicorn.Server(server_config(app, settings))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn stops on them, then raises them again at what stood before
+        server.run(sockets=[listening])
+        print("r4t serve: stopped", flush=True)
+
+
+def serve_on_ray(
+    source: Path, host: str, port: int, overrides: list[str] | None = None, address: str | None = None
+) -> None:
+    """Serves with the replicas of the configuration until SIGTERM or SIGINT, then drains.
+
+    Raises UserError for a folder that cannot be served, a port that is taken, and where no cluster answers.
+    """
+    settings = serve_settings(source, overrides).serve
+    folders = [folder.resolve() for folder in served_folders(source, settings.engine)]
+    lineage = open_version(folders, settings.engine, settings.threads).lineage  # a mistake shows here, not in a replica
+    if not port:
+        raise UserError("--port 0 works with --lite alone: give the port that Ray's proxies listen on")
+    listen(host, port).close()
+    import ray
+
+    from cluster.serve import run
+    from cluster.serve_protobuf import HOOK, mend
+    from cluster.session import start
+
+    mend()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
+    start(address, HOOK)
+    try:
+        run(folders, settings, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
+    finally:
+        ray.shutdown()
+    print("r4t serve: stopped", flush=True)
+
+
+def server_config(app: object, settings: Serve) -> uvicorn.Config:
+    """Of one process. h11 bounds the size of a request's head; bodies are bounded by the application."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=patient_protocol(settings.body_timeout),
+        log_level="error",
+        timeout_keep_alive=KEPT_ALIVE,
+        timeout_graceful_shutdown=int(settings.drain),
+        server_header=False,
+    )
+
+
+def announce(host: str, port: int, lineage: str, key: str | None) -> None:
+    """Says where the endpoint is, and warns where it is open to other machines."""
+    print(f"r4t serve: http://{shown(host)}:{port}  version {lineage}", flush=True)
+    if key is None and not is_loopback(host):
+        print(f"warning: whoever reaches {host} can use it; set {KEY_VARIABLE} to ask for a key", flush=True)
