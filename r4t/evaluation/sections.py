@@ -133,6 +133,21 @@ def learning(log: Sequence[Json]) -> str:
     return _raised(log) + _charts(charts)
 
 
+def losses(log: Sequence[Json]) -> str:
+    """The loss of the warm start and of every retriever that was trained."""
+    charts = []
+    for stage in dict.fromkeys(line["stage"] for line in log if line["stage"] not in ("folm", "valid")):
+        series = _series(log, stage, {"loss": "training", "held_out_loss": "held out"}.get)
+        lines = [
+            svg.Line(label=label, style=style, points=series[label])
+            for label, style in (("training", "m-train"), ("held out", "m-valid"))
+            if label in series
+        ]
+        if lines:
+            charts.append(svg.line_chart(lines, title=f"Loss: {stage.replace('_', ' ')}", x_label="step"))
+    return _charts(charts)
+
+
 def _raised(log: Sequence[Json]) -> str:
     """Which alarms and failure modes validation named, and at which steps."""
     steps: dict[str, list[str]] = {}
@@ -175,12 +190,23 @@ def side_by_side(samples: Sequence[Json]) -> str:
     for place, sample in enumerate(samples):
         references = set(sample.get("references", []))
         order = [name for name in _CARD_ORDER if name in sample["methods"]]
-        cards = "".join(_set_card(name, sample["methods"][name], references) for name in order)
-        found = f"<p class='hint' style='padding:0 16px'>Reference: {escape(', '.join(sorted(references)))}</p>"
-        blocks.append(
-            f"<details{' open' if place == 0 else ''}><summary>{escape(sample['query'])}</summary>"
-            f'{found if references else ""}<div class="sets" tabindex="0">{cards}</div></details>'
+        cards = "".join(
+            _set_card(method_name(name), f"m-{name}", sample["methods"][name], references) for name in order
         )
+        found = f'<p class="hint inset">Reference: {escape(", ".join(sorted(references)))}</p>'
+        blocks.append(_fold(sample["query"], (found if references else "") + _cards(cards), open_=place == 0))
+    return "".join(blocks)
+
+
+def over_training(samples: Sequence[Json]) -> str:
+    """A fold per validation query with one card per validation, in the order of the steps."""
+    blocks = []
+    for place, sample in enumerate(samples):
+        cards = "".join(
+            _set_card(f"Step {step['step']}: reward {svg.number(step['reward'])}", "m-valid", step, set())
+            for step in sample["steps"]
+        )
+        blocks.append(_fold(sample["query"], _cards(cards), open_=place == 0))
     return "".join(blocks)
 
 
@@ -244,7 +270,15 @@ def _tile(big: str, words: str) -> str:
     return f'<div class="tile"><b>{escape(big)}</b><span>{escape(words)}</span></div>'
 
 
-def _set_card(name: str, sample: Json, references: set[str]) -> str:
+def _fold(title: str, body: str, *, open_: bool) -> str:
+    return f"<details{' open' if open_ else ''}><summary>{escape(title)}</summary>{body}</details>"
+
+
+def _cards(cards: str) -> str:
+    return f'<div class="sets" tabindex="0" role="region" aria-label="Sets">{cards}</div>'
+
+
+def _set_card(title: str, style: str, sample: Json, references: set[str]) -> str:
     directions = sample.get("subqueries", [])
     seen: set[str] = set()
     rows = []
@@ -254,9 +288,7 @@ def _set_card(name: str, sample: Json, references: set[str]) -> str:
         rows.append(f"<li{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{escape(item)}{under}</li>")
         seen.add(item)
     warning = "" if sample.get("valid", True) else '<p class="warn">answer unusable: the plain query\'s items</p>'
-    return (
-        f'<div class="set m-{escape(name)}"><h3>{escape(method_name(name))}</h3>{warning}<ol>{"".join(rows)}</ol></div>'
-    )
+    return f'<div class="set {escape(style)}"><h3>{escape(title)}</h3>{warning}<ol>{"".join(rows)}</ol></div>'
 
 
 def _series(log: Sequence[Json], stage: str, rename: Any) -> dict[str, list[tuple[float, float]]]:
