@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import catalog, interop, sets_commands
+from jobs import catalog, interop, serving_commands, sets_commands
 from r4t.errors import UserError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(sets_commands.app, name="sets")
 interop.register(app)
+serving_commands.register(app)
 
 objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=True)
 app.add_typer(objective, name="objective")

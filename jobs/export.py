@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from jobs.policies import RETRIEVER_OF
 from jobs.retrieve import config_of
 from r4t.catalog.dataset import load_dataset
@@ -29,6 +31,7 @@ from r4t.lineage import (
 from r4t.retriever import files as f
 from r4t.retriever.card import card, measured
 
+EXAMPLES = 8
 STAGES = ("prepare", "folm", "sets", "retriever", "evaluate")
 
 
@@ -53,10 +56,11 @@ def export(
     _check_target(target)
     if onnx or int8:
         check_packages()
-    dataset = load_dataset(prepare)
+    dataset = load_dataset(prepare, pq.read_schema(prepare / "items.parquet").names)
     denoiser = load_denoiser(source, dataset.item_vectors.shape[1])
     sampler = SetSampler(denoiser, load_sampler_settings(source))
-    description = _describe(config, run_folder, source, sampler)
+    held_out = [query.text for query in dataset.queries if query.split == config.evaluate.split]
+    description = replace(_describe(config, run_folder, source, sampler), examples=held_out[:EXAMPLES])
     names = [CONFIG, WEIGHTS, f.DESCRIPTION, f.CARD]
     measures: dict[str, Any] = {}
     with atomic_folder(target) as folder:
@@ -66,7 +70,8 @@ def export(
             shutil.copyfile(prepare / REDUCTION, folder / REDUCTION)
             names.append(REDUCTION)
         if items:
-            f.write_items(folder, dataset.item_ids, dataset.item_names, dataset.item_texts, dataset.item_vectors)
+            vectors, columns = dataset.item_vectors, dataset.facts
+            f.write_items(folder, dataset.item_ids, dataset.item_names, dataset.item_texts, vectors, columns)
             names.append(f.ITEMS)
         if onnx or int8:
             measures["onnx_difference"] = export_onnx(sampler, folder / f.ONNX)

@@ -80,7 +80,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
 def check_same_config(folder: Path, config: Config) -> None:
     """Raises UserError that lists the differing keys when `folder` holds results of another configuration.
 
-    Keys in `RESUMABLE` may differ, and those of a student that is not made yet.
+    Keys in `RESUMABLE` may differ, those of serving, and those of a student that is not made yet.
     """
     path = folder / "config.yaml"
     if not path.is_file() or not any(is_finished(folder / name) for name in STAGES):
@@ -89,7 +89,9 @@ def check_same_config(folder: Path, config: Config) -> None:
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted((there | here).keys() - set(RESUMABLE))
-        if there.get(key) != here.get(key) and not (key.startswith("distill.") and not (folder / "distill").exists())
+        if there.get(key) != here.get(key)
+        and not key.startswith("serve.")
+        and not (key.startswith("distill.") and not (folder / "distill").exists())
     ]
     if differing:
         raise UserError(

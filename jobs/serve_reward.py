@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from pathlib import Path
 
 import uvicorn
 
-from r4t.errors import UserError
+from jobs.listening import is_loopback, listen, shown
 from r4t.interop.reward import open_reward
 from r4t.interop.server import KEY_VARIABLE, reward_app
 from r4t.interop.service import RewardService
@@ -22,34 +21,16 @@ def main(source: Path, run: Path | None, host: str, port: int) -> None:
 
     Raises UserError when the run is not ready or the port is taken.
     """
-    listening = _listen(host, port)
+    listening = listen(host, port)
     with listening:
         service = RewardService(open_reward(source, run))
         key = os.environ.get(KEY_VARIABLE) or None
         app = reward_app(service, key)
-        print(f"reward server: http://{_shown(host)}:{listening.getsockname()[1]}/get_reward", flush=True)
-        if key is None and not _is_loopback(host):
+        print(f"reward server: http://{shown(host)}:{listening.getsockname()[1]}/get_reward", flush=True)
+        if key is None and not is_loopback(host):
             print(f"warning: whoever reaches {host} can use it; set {KEY_VARIABLE} to ask for a key", flush=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops on them, then raises them again at what stood before
         server.run(sockets=[listening])
         print(f"reward server: stopped; {service.stats()}", flush=True)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=1024)
-    except (OSError, OverflowError) as error:
-        raise UserError(
-            f"cannot listen on {host}:{port} ({error}): give another --port (0: any free one) or --host"
-        ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _shown(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from r4t.catalog.plane import fit_plane
 from r4t.errors import UserError
 from r4t.lineage import atomic_path
 from r4t.types import Floats
@@ -54,12 +55,8 @@ def principal_plane(vectors: Floats) -> tuple[Floats, Floats]:
     """
     if len(vectors) < 3:
         raise UserError(f"a map needs at least three items, not {len(vectors)}")
-    centred = vectors - vectors.mean(axis=0)
-    _, spread, directions = np.linalg.svd(centred, full_matrices=False)
-    plane = directions[:2]
-    signs = np.sign(plane[np.arange(2), np.abs(plane).argmax(axis=1)])
-    variance = spread**2
-    return centred @ (plane * signs[:, None]).T, variance[:2] / max(float(variance.sum()), 1e-12)
+    plane = fit_plane(vectors)
+    return plane.project(vectors), plane.shares
 
 
 def labels(categories: Sequence[str | None]) -> list[str | None]:

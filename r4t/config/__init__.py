@@ -6,6 +6,7 @@ from r4t.config.policy import RL, Alarms, Learner, Lora, OpenRLHF, Policy, Rollo
 from r4t.config.retriever import Distill, Evaluate, Retriever, Sampler, Sets, Training
 from r4t.config.root import Cluster, Config, Task, Tracking, flatten, load_config, parse_config
 from r4t.config.section import Section
+from r4t.config.serving import Serve
 
 __all__ = [
     "RL",
@@ -32,6 +33,7 @@ __all__ = [
     "Sampler",
     "Scorer",
     "Section",
+    "Serve",
     "Sets",
     "Task",
     "Tracking",

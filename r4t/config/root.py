@@ -13,6 +13,7 @@ from r4t.config.objective import Objective
 from r4t.config.policy import RL, Learner, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Distill, Evaluate, Retriever, Sets
 from r4t.config.section import Section
+from r4t.config.serving import Serve
 from r4t.errors import UserError, did_you_mean
 
 Task = Literal["oar", "wscr"]
@@ -53,6 +54,7 @@ class Config(Section):
     retriever: Retriever = Retriever()
     distill: Distill = Distill()
     evaluate: Evaluate = Evaluate()
+    serve: Serve = Serve()
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
 
@@ -98,14 +100,13 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
         raw = {}
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold a mapping of sections, not a {type(raw).__name__}")
+    return _anchor_paths(parse_config(raw, overrides), path.parent)
+
+
+def parse_config(raw: dict[str, Any], overrides: list[str] | None = None) -> Config:
+    """Applies overrides to a mapping, in place, and validates it. Raises UserError that lists every offending key."""
     for override in overrides or []:
         _apply(raw, override)
-    config = parse_config(raw)
-    return _anchor_paths(config, path.parent)
-
-
-def parse_config(raw: dict[str, Any]) -> Config:
-    """Validates a mapping. Raises UserError that lists every offending key."""
     try:
         return Config.model_validate(raw)
     except ValidationError as error:

@@ -10,10 +10,7 @@ Whatever goes wrong is {"error": {"type", "message"}} with a status that says wh
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
-import hmac
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -26,6 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from r4t.errors import UserError
+from r4t.http import BodyTooLargeError, carries_key, read_body
 from r4t.interop.service import RewardService
 
 KEY_VARIABLE = "R4T_REWARD_KEY"
@@ -117,35 +115,16 @@ class _App:
             self.waiting -= answers
 
     async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self.limits.body_bytes:
-                raise _RefusedError(413, "too_large", f"a request holds at most {self.limits.body_bytes} bytes")
-        return bytes(body)
+        try:
+            return await read_body(request, self.limits.body_bytes)
+        except BodyTooLargeError:
+            raise _RefusedError(413, "too_large", f"a request holds at most {self.limits.body_bytes} bytes") from None
 
     def _authorise(self, request: Request) -> None:
-        if self.key is None:
-            return
-        if not hmac.compare_digest(_credential(request.headers.get("authorization", "")).encode(), self.key.encode()):
+        if self.key is not None and not carries_key(request, self.key):
             raise _RefusedError(
                 401, "unauthorised", "the API key is missing or wrong: http://r4t:KEY@HOST:PORT/get_reward"
             )
-
-
-def _credential(header: str) -> str:
-    scheme, _, value = header.partition(" ")
-    if scheme.lower() == "bearer":
-        return value.strip()
-    if scheme.lower() == "basic":
-        with contextlib.suppress(binascii.Error):
-            raw = base64.b64decode(value, validate=True)
-            try:
-                pair = raw.decode()
-            except UnicodeDecodeError:
-                pair = raw.decode("latin-1")  # as aiohttp writes it
-            return pair.partition(":")[2]
-    return ""
 
 
 def _columns(body: bytes, limits: Limits) -> tuple[list[str], list[str], list[Any]]:

@@ -7,9 +7,8 @@ import numpy as np
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.index import Index
 from r4t.methods.base import QueryBatch, arrange, check_depth
+from r4t.mmr import MMR_POOL, mmr_select
 from r4t.types import Floats, Ints, RetrievedSets
-
-MMR_POOL = 200
 
 
 class Random:
@@ -75,22 +74,6 @@ class MMR:
             return RetrievedSets(items=items[:, :, None])
         _, nearest = self.index.search(self.vectors[items.reshape(-1)], self.n)
         return RetrievedSets(items=nearest.reshape(*items.shape, self.n))
-
-
-def mmr_select(relevance: Floats, candidates: Floats, k: int, trade_off: float) -> Ints:
-    """Positions [B, k] that greedy MMR takes from relevance [B, P] and candidates [B, P, d]; ties go to the first."""
-    batch = np.arange(len(relevance))
-    available = np.ones(relevance.shape, dtype=bool)
-    redundancy = np.zeros_like(relevance)
-    chosen = np.empty((len(relevance), k), dtype=np.int64)
-    for step in range(k):
-        value = trade_off * relevance - (1 - trade_off) * redundancy
-        best = np.where(available, value, -np.inf).argmax(axis=1)
-        chosen[:, step] = best
-        available[batch, best] = False
-        similarity = np.einsum("bpd,bd->bp", candidates, candidates[batch, best])
-        redundancy = similarity if step == 0 else np.maximum(redundancy, similarity)
-    return chosen
 
 
 def plain_items(index: Index, query_vectors: Floats, k: int, n: int) -> Ints:

@@ -9,7 +9,6 @@ from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from r4t.types import Floats
@@ -78,11 +77,17 @@ def shared(work: Callable[[Floats], Floats], x: Floats) -> Floats:
     BLAS and LAPACK take one small matrix after another, and NumPy lets go of the interpreter's lock meanwhile: every
     one of torch's threads gets a share of the sets.
     """
-    threads, sets = torch.get_num_threads(), x.shape[:-2]
-    if threads < 2 or np.prod(sets) < SHARED_FROM:
+    sets = x.shape[:-2]
+    if np.prod(sets) < SHARED_FROM or (threads := _threads()) < 2:
         return work(x)
     parts = list(_workers(threads).map(work, np.array_split(x.reshape(-1, *x.shape[-2:]), threads)))
     return np.concatenate(parts).reshape(*sets, *parts[0].shape[1:])
+
+
+def _threads() -> int:
+    import torch  # a server of few sets at a time needs none
+
+    return torch.get_num_threads()
 
 
 @lru_cache(maxsize=1)

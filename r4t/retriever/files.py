@@ -3,14 +3,15 @@
 config.json, model.safetensors   the network and its sampler (r4t.diffusion.checkpoint)
 retriever.json                   widths, encoder, lineage, measured quality
 reduction.safetensors            the encoder's projection, where encoder.reduce is pca
-items.parquet                    item_id, name, text, vector; optional
+items.parquet                    item_id, name, text, vector, the catalogue's further columns; optional
 model.onnx, model.int8.onnx      the whole sampler as one graph; optional
 README.md, manifest.json         model card; hashes of all of the above, for `r4t verify`
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,8 @@ class Description:
     """Per stage of the run the hash of its manifest, its code version and when it finished."""
     metrics: dict[str, Any]
     """Measured on the run's held-out queries; empty where the run was not evaluated."""
+    examples: list[str] = field(default_factory=list)
+    """A few of those queries."""
 
 
 def write_description(folder: Path, description: Description) -> None:
@@ -61,7 +64,8 @@ def read_description(folder: Path) -> Description:
         )
     stored = read_json(path)
     try:
-        found = Description(**{name: stored[name] for name in Description.__slots__})
+        known = [name for name in Description.__slots__ if name != "examples" or name in stored]  # older exports
+        found = Description(**{name: stored[name] for name in known})
         found.encoder["fingerprint"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not a retriever's description ({error}): export it again") from None
@@ -82,11 +86,19 @@ def checked(folder: Path, name: str) -> Path:
     return path
 
 
-def write_items(folder: Path, item_ids: list[str], names: list[str], texts: list[str], vectors: Floats) -> None:
-    """One table that any vector store can import; vectors [N, d] as lists of fixed size."""
+def write_items(
+    folder: Path,
+    item_ids: list[str],
+    names: list[str],
+    texts: list[str],
+    vectors: Floats,
+    columns: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    """One table that any vector store can import; vectors [N, d] as lists of fixed size. columns: further ones."""
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
     lists = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
-    table = pa.table({"item_id": item_ids, "name": names, "text": texts, "vector": lists})
+    own = {"item_id": item_ids, "name": names, "text": texts, "vector": lists}
+    table = pa.table({**own, **{name: values for name, values in (columns or {}).items() if name not in own}})
     with atomic_path(folder / ITEMS) as temporary:
         pq.write_table(table, temporary, compression="zstd")
 
@@ -99,3 +111,10 @@ def read_items(folder: Path) -> tuple[list[str], list[str], Floats] | None:
     column = table["vector"].combine_chunks()
     vectors = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return table["item_id"].to_pylist(), table["name"].to_pylist(), vectors
+
+
+def read_columns(folder: Path) -> dict[str, list[Any]]:
+    """What else the items have: `text`, and the catalogue's own columns. Call `read_items` first, which checks."""
+    known = pq.read_schema(folder / ITEMS).names
+    wanted = [name for name in known if name not in ("item_id", "name", "vector")]
+    return dict(pq.read_table(folder / ITEMS, columns=wanted).to_pydict())

@@ -21,7 +21,7 @@ from r4t.methods import (
     Random,
     popularity,
 )
-from r4t.methods.baselines import mmr_select
+from r4t.mmr import mmr_select
 from r4t.scoring import SetScorer
 from r4t.types import Query, RetrievedSets
 

@@ -1,0 +1,66 @@
+"""`r4t serve --lite`: the endpoint in this process, with neither torch nor Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from jobs.listening import is_loopback, listen, shown
+from jobs.serving_folder import lite_engine, serve_settings, served_folders
+from r4t.config import Serve
+from r4t.serving.app import KEY_VARIABLE, serving_app
+from r4t.serving.measures import Measures
+from r4t.serving.service import Service
+from r4t.serving.version import Version, open_version
+from r4t.serving.watch import Watcher
+
+
+def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then finishes what was admitted. Port 0 takes a free one.
+
+    Raises UserError for a folder that cannot be served and a port that is taken.
+    """
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("r4t").setLevel(logging.INFO)
+    settings = serve_settings(source, overrides).serve
+    engine = lite_engine(settings)
+    folders = served_folders(source, engine)
+    with listen(host, port) as listening:
+
+        def opened() -> Version:
+            return open_version(folders, engine, settings.threads)
+
+        service = Service(opened(), settings)
+        measures = Measures(service)
+        watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
+        key = os.environ.get(KEY_VARIABLE) or None
+        app = serving_app(service, settings, key=key, measures=measures, watcher=watcher)
+        announce(host, listening.getsockname()[1], service.version.lineage, key)
+        server = uvicorn.Server(server_config(app, settings))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: None)  # uvicorn stops on them, then raises them again at what stood before
+        server.run(sockets=[listening])
+        print("r4t serve: stopped", flush=True)
+
+
+def server_config(app: object, settings: Serve) -> uvicorn.Config:
+    """Of one process. h11 bounds the head of a request; bodies are bounded by the application."""
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http="h11",
+        log_level="warning",
+        timeout_graceful_shutdown=int(settings.drain),
+        server_header=False,
+    )
+
+
+def announce(host: str, port: int, lineage: str, key: str | None) -> None:
+    """Says where the endpoint is, and warns where it is open to other machines."""
+    print(f"r4t serve: http://{shown(host)}:{port}  version {lineage}", flush=True)
+    if key is None and not is_loopback(host):
+        print(f"warning: whoever reaches {host} can use it; set {KEY_VARIABLE} to ask for a key", flush=True)

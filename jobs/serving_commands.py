@@ -1,0 +1,31 @@
+"""Commands around the endpoint. `register` adds them to `r4t`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the command line."""
+    app.command("serve")(serve)
+
+
+def serve(
+    source: Annotated[Path, typer.Argument(metavar="RUN|DIR", help="A run, or a folder that `r4t export` wrote.")],
+    lite: Annotated[bool, typer.Option("--lite", help="One process on ONNX Runtime, without torch and Ray.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0: any free one (--lite).", min=0, max=65535)] = 8000,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="serve.B=C", help="Override a key; may be repeated.")
+    ] = None,
+) -> None:
+    """Serve a retriever over HTTP. R4T_SERVE_KEY, where set, is the key it asks for."""
+    from jobs import serve as job
+    from r4t.errors import UserError
+
+    if not lite:
+        raise UserError("only --lite is there yet")
+    job.serve_lite(source, host, port, set_)
