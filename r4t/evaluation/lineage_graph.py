@@ -12,7 +12,7 @@ from r4t.evaluation.svg import WIDTH, figure, text
 from r4t.lineage import MANIFEST, file_hash, read_json
 
 BOX_WIDTH, BOX_HEIGHT, ROW = 108, 44, 84
-LEFT_OUT = ("report",)  # it shows the graph, so it cannot stand in it
+LEFT_OUT = ("report", "export")  # the one shows the graph, the others are copies
 SHORT = 10  # digits of a hash
 
 
@@ -34,7 +34,7 @@ def stages_of_run(run_folder: Path) -> list[Stage]:
     for path in run_folder.rglob(MANIFEST):
         made = read_json(path)
         name = path.parent.relative_to(run_folder).as_posix()
-        if name not in LEFT_OUT:
+        if made["stage"] not in LEFT_OUT:
             inputs = {key: source["manifest"] for key, source in made["inputs"].items()}
             found.append(_stage(name, file_hash(path), made, inputs, made["metrics"].get("seconds")))
     return sorted(found, key=lambda stage: (stage.finished, stage.name))
@@ -105,9 +105,10 @@ def _stage(
 
 def _places(stages: Sequence[Stage], links: Sequence[tuple[Stage, Stage]]) -> dict[str, tuple[float, float]]:
     """Top left corner of every box: a row for each depth, at most three boxes in it."""
-    depth: dict[str, int] = {}
-    for stage in stages:  # sources come first
-        depth[stage.name] = 1 + max((depth[a.name] for a, b in links if b is stage), default=-1)
+    depth = dict.fromkeys((stage.name for stage in stages), 0)
+    for _ in stages:  # no path is longer, and stages of the same second stand in any order
+        for source, made in links:
+            depth[made.name] = max(depth[made.name], depth[source.name] + 1)
     rows: list[list[Stage]] = []
     for level in sorted(set(depth.values())):
         here = [stage for stage in stages if depth[stage.name] == level]

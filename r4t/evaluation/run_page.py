@@ -201,7 +201,7 @@ def _lineage(record: RunRecord) -> Section:
     stages = record.stages
     body = ""
     if stages:
-        body = f'<div class="charts">{lineage_figure(stages)}</div>{lineage_list(stages)}'
+        body = f'<div class="lineage">{lineage_figure(stages)}{lineage_list(stages)}</div>'
         changed = changed_sources(stages)
         body += f'<div class="changed">{sections.bullet_list(changed)}</div>' if changed else ""
     return Section(

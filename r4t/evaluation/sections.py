@@ -40,16 +40,19 @@ def results_table(metrics: Json) -> str:
     methods = metrics["methods"]
     shown = [key for key in METRICS if any(cell_of(method, key) for method in methods.values())]
     head = "".join(f'<th scope="col" title="{escape(METRICS[k][1])}">{escape(METRICS[k][0])}</th>' for k in shown)
+    counted = any("distinct_overall" in method for method in methods.values())
+    head += '<th scope="col">Items over all queries</th>' if counted else ""
     body = []
     for name, method in methods.items():
         cells = "".join(_table_cell(cell_of(method, key)) for key in shown)
-        overall = method.get("distinct_overall")
-        cells += f"<td>{overall:,}</td>" if overall is not None else _NONE
+        if counted:
+            overall = method.get("distinct_overall")
+            cells += f"<td>{overall:,}</td>" if overall is not None else _NONE
         kind = ' class="ours"' if name in OURS else ""
         body.append(f'<tr{kind}><th scope="row">{escape(method_name(name))}</th>{cells}</tr>')
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="All results"><table>'
-        f'<thead><tr><th scope="col">Method</th>{head}<th scope="col">Items over all queries</th></tr></thead>'
+        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -36,7 +36,7 @@ export function retrieve(state, method, signal) {
 export function curl(state, method) {
   const url = new URL("v1/retrieve", document.baseURI);
   const body = JSON.stringify(request(state, method)).replaceAll("'", "'\\''");
-  const key = storedKey() ? ' -H "Authorization: Bearer $R4T_API_KEY"' : "";
+  const key = storedKey() ? ' -H "Authorization: Bearer $R4T_SERVE_KEY"' : "";
   return `curl -s ${url} -H 'Content-Type: application/json'${key} -d '${body}'`;
 }
 

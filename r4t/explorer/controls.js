@@ -96,7 +96,7 @@ export class Controls {
     const open = new Set([...byId("filters").querySelectorAll("details[open]")].map((fold) => fold.dataset.column));
     const folds = (this.about.filters ?? []).map(({ column, values }) => {
       const chosen = this.state.filters[column] ?? [];
-      const boxes = values.map((value) =>
+      const boxes = [...values].sort(inOrder).map((value) =>
         element("label", {},
           element("input", {
             type: "checkbox", name: `f.${column}`, value, checked: chosen.includes(value),
@@ -109,6 +109,7 @@ export class Controls {
         element("div", { class: "values", role: "group", "aria-label": column.replaceAll("_", " ") }, boxes),
       );
     });
+    byId("filtered").hidden = folds.length === 0;
     refresh(byId("filters"), folds);
   }
 
@@ -133,6 +134,10 @@ function sliders(about) {
     found.push({ name: "seed", label: "Seed", hint, min: LIMITS.seed[0], max: LIMITS.seed[1], step: 1 });
   }
   return found;
+}
+
+function inOrder(one, other) {
+  return one.localeCompare(other, "en", { numeric: true });
 }
 
 function shownNumber(name, value) {

@@ -123,12 +123,12 @@ function chosen() {
   return about.methods.filter((method) => entries.has(method.name)).map((method) => [method, entries.get(method.name)]);
 }
 
-/** Item id -> titles of the other methods that found it too. */
+/** Item id -> the other methods that found it too. */
 function elsewhere(own, answered) {
   const found = new Map();
   for (const [method, answer] of answered) {
     if (method.name === own.name) continue;
-    for (const item of answer.sets[0].items) found.set(item.item_id, [...(found.get(item.item_id) ?? []), method.title]);
+    for (const item of answer.sets[0].items) found.set(item.item_id, [...(found.get(item.item_id) ?? []), method]);
   }
   return found;
 }

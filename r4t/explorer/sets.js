@@ -5,8 +5,8 @@ import { copyButton } from "./copy.js";
 import { element, short, spoken } from "./dom.js";
 import { mark } from "./marks.js";
 
-/** method: as /v1/methods describes it. entry: {answer} or {error} or {} while it is asked. others: the sets of the
- * other methods, as id -> titles. point(id, row): called when an item is pointed at, with null when it no longer is. */
+/** method: as /v1/methods describes it. entry: {answer} or {error} or {} while it is asked. others: item id ->
+ * the other methods that found it. point(id, row): called when an item is pointed at, with null when it no longer is. */
 export function column(method, entry, state, { others, point, retry }) {
   const title = `set-${method.name}`;
   const head = element("header", {},
@@ -23,16 +23,16 @@ export function column(method, entry, state, { others, point, retry }) {
 }
 
 function list(method, answer, others, point) {
-  const { items } = answer.sets[0];
+  const { items, map, subqueries } = answer.sets[0];
   if (!items.length) return element("p", { class: "none" }, "No item passes these filters.");
-  const several = new Set(items.map((item) => item.row)).size > 1;
+  const foundBy = (item) => (subqueries?.[item.row] ? `“${subqueries[item.row]}”` : map?.rows.length ? `row ${item.row + 1}` : null);
   const made = element("ol", { class: "items", keydown: arrows },
-    items.map((item, place) => element("li", {}, card(item, place, several, others.get(item.item_id) ?? [], point))));
+    items.map((item, place) => element("li", {}, card(item, place, foundBy(item), others.get(item.item_id) ?? [], point))));
   made.querySelector("button").tabIndex = 0;
   return made;
 }
 
-function card(item, place, several, elsewhere, point) {
+function card(item, place, foundBy, elsewhere, point) {
   const details = element("dl", { hidden: true, id: `details-${crypto.getRandomValues(new Uint32Array(1))[0]}` },
     facts(item, elsewhere).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))));
   const novelty = place === 0 ? element("span", { class: "first" }, "first")
@@ -49,8 +49,8 @@ function card(item, place, several, elsewhere, point) {
   element("span", { class: "place", "aria-hidden": "true" }, String(place + 1)),
   element("span", { class: "name" }, item.name || item.item_id),
   element("span", { class: "why" }, novelty, measure("fits", item.alignment, "alignment with the query"),
-    several ? element("span", { class: "row" }, `row ${item.row + 1}`) : null,
-    elsewhere.length ? null : element("span", { class: "only" }, "only here")));
+    foundBy ? element("span", { class: "by", title: "what found it" }, foundBy) : null,
+    elsewhere.length ? element("span", { class: "also" }, "also in ", elsewhere.flatMap((other) => [mark(other.name), spoken(`${other.title} `)])) : null));
   return [button, details];
 }
 
@@ -64,9 +64,9 @@ function facts(item, elsewhere) {
   const own = Object.entries(item.fields ?? {}).map(([name, value]) => [name.replaceAll("_", " "), String(value)]);
   return [
     ["item", item.item_id],
-    ["cosine with its row", short(item.score)],
+    ["score", short(item.score)],
     ...own,
-    ...(elsewhere.length ? [["also in", elsewhere.join(", ")]] : []),
+    ...(elsewhere.length ? [["also in", elsewhere.map((other) => other.title).join(", ")]] : []),
   ];
 }
 
