@@ -52,10 +52,12 @@ def session(config: Config, address: str | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def start(address: str | None = None) -> None:
-    """Connects without checking the seats; `session` is what runs use."""
+def start(address: str | None = None, hook: str | None = None) -> None:
+    """Connects without checking the seats; `session` is what runs use. hook: a function that every process of the
+    session calls first, as `module.function`."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    extra = {"runtime_env": {"worker_process_setup_hook": hook}} if hook else {}
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     if where == "local":
         ray.init(
@@ -65,11 +67,12 @@ def start(address: str | None = None) -> None:
             object_store_memory=OBJECT_STORE_BYTES,
             logging_level=logging.ERROR,
             log_to_driver=False,
+            **extra,
         )
         return
     try:
         _knock(where)
-        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, **extra)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at '{where}' ({type(error).__name__}): start one with `ray start --head`,"

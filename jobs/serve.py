@@ -1,4 +1,4 @@
-"""`r4t serve --lite`: the endpoint in this process, with neither torch nor Ray."""
+"""`r4t serve`: the endpoint on Ray Serve, or in this process with neither torch nor Ray."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import uvicorn
 from jobs.listening import is_loopback, listen, shown
 from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
+from r4t.errors import UserError
 from r4t.evaluation.run_page import run_page
 from r4t.serving.app import KEY_VARIABLE, serving_app
 from r4t.serving.measures import Measures
@@ -49,6 +50,34 @@ def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None =
             signal.signal(number, lambda *_: None)  # uvicorn stops on them, then raises them again at what stood before
         server.run(sockets=[listening])
         print("r4t serve: stopped", flush=True)
+
+
+def serve_on_ray(
+    source: Path, host: str, port: int, overrides: list[str] | None = None, address: str | None = None
+) -> None:
+    """Serves with the replicas of the configuration until SIGTERM or SIGINT, then drains.
+
+    Raises UserError for a folder that cannot be served, a port that is taken, and where no cluster answers.
+    """
+    settings = serve_settings(source, overrides).serve
+    folders = [folder.resolve() for folder in served_folders(source, settings.engine)]
+    lineage = open_version(folders, settings.engine, settings.threads).lineage  # a mistake shows here, not in a replica
+    if not port:
+        raise UserError("--port 0 works with --lite alone: give the port that Ray's proxies listen on")
+    listen(host, port).close()
+    import ray
+
+    from cluster.serve import run
+    from cluster.serve_protobuf import HOOK, mend
+    from cluster.session import start
+
+    mend()
+    start(address, HOOK)
+    try:
+        run(folders, settings, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
+    finally:
+        ray.shutdown()
+    print("r4t serve: stopped", flush=True)
 
 
 def server_config(app: object, settings: Serve) -> uvicorn.Config:

@@ -18,14 +18,15 @@ def serve(
     lite: Annotated[bool, typer.Option("--lite", help="One process on ONNX Runtime, without torch and Ray.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free one (--lite).", min=0, max=65535)] = 8000,
+    address: Annotated[str | None, typer.Option(help="Ray cluster, as in `r4t run`.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="serve.B=C", help="Override a key; may be repeated.")
     ] = None,
 ) -> None:
     """Serve a retriever over HTTP. R4T_SERVE_KEY, where set, is the key it asks for."""
     from jobs import serve as job
-    from r4t.errors import UserError
 
-    if not lite:
-        raise UserError("only --lite is there yet")
-    job.serve_lite(source, host, port, set_)
+    if lite:
+        job.serve_lite(source, host, port, set_)
+    else:
+        job.serve_on_ray(source, host, port, set_, address)

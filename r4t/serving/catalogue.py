@@ -17,8 +17,8 @@ from r4t.serving.refused import RefusedError
 from r4t.types import Bools, Floats, Ints
 
 BACKGROUND = 500
-FACET_VALUES = 100
-"""Columns with more different values are shown, and cannot be filtered by."""
+FACET_VALUES = 200
+"""Columns with more different values, and those of decimals, are shown but cannot be filtered by."""
 KEPT = 32
 """Selections that are remembered."""
 
@@ -51,8 +51,10 @@ class Catalogue:
 
     @property
     def facets(self) -> dict[str, list[str]]:
-        """The columns that can be filtered by, and their values."""
-        return {name: sorted(rows) for name, rows in self._rows_of.items()}
+        """The columns that can be filtered by, and their values, the commonest first."""
+        return {
+            name: sorted(rows, key=lambda value: (-len(rows[value]), value)) for name, rows in self._rows_of.items()
+        }
 
     def fields(self, row: int) -> dict[str, Any]:
         """An item's own columns, absent values left out."""
@@ -120,6 +122,8 @@ def _rows_of(values: Sequence[Any]) -> dict[str, Ints]:
     rows: dict[str, list[int]] = {}
     for row, value in enumerate(values):
         for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, float):
+                return {}
             if one is not None:
                 rows.setdefault(_as_text(one), []).append(row)
         if len(rows) > FACET_VALUES:
@@ -128,9 +132,7 @@ def _rows_of(values: Sequence[Any]) -> dict[str, Ints]:
 
 
 def _as_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _plain(value: Any) -> Any:

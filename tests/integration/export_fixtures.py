@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,10 +21,10 @@ NAMES = [f"{how} {what}" for how in ("grilled", "baked", "raw", "dried") for wha
 DIM, ROWS, K = 16, 6, 5
 
 
-def made_run(folder: Path, reduce: str = "truncate", dim: int = DIM) -> Path:
-    """A run with a prepared catalogue and a retriever that nobody trained."""
+def made_run(folder: Path, reduce: str = "truncate", dim: int = DIM, **columns: list[Any]) -> Path:
+    """A run with a prepared catalogue and a retriever that nobody trained. columns: further ones of the items."""
     folder.mkdir()
-    pq.write_table(pa.table({"item_id": NAMES, "text": NAMES}), folder / "items.parquet")
+    pq.write_table(pa.table({"item_id": NAMES, "text": NAMES, **columns}), folder / "items.parquet")
     sampler = {"steps": 3, "guidance": 0.5}
     settings = {
         "data": {"kind": "table", "items": str(folder / "items.parquet"), "n_queries": 60},
