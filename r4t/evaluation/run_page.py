@@ -66,9 +66,12 @@ def run_page(folder: Path) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> RunRecord:
-    """Reads a run directory or an exported retriever's folder."""
+    """Reads a run directory, or an exported retriever's folder; one that lies in a run stands for the run."""
     if (folder / DESCRIPTION).is_file():
-        return _exported(folder)
+        around = [parent for parent in folder.resolve().parents[:2] if (parent / "config.yaml").is_file()]
+        if not around:
+            return _exported(folder)
+        folder = around[0]
     evaluated, control = folder / "evaluate" / "metrics.json", folder / "control" / "metrics.json"
     samples = folder / "evaluate" / "samples.json"
     return RunRecord(

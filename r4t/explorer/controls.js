@@ -23,8 +23,8 @@ export class Controls {
   }
 
   show(state) {
+    if (this.state?.query !== state.query) byId("query").value = state.query; // what is being typed stays
     this.state = state;
-    if (document.activeElement !== byId("query") || !byId("query").value) byId("query").value = state.query;
     for (const slider of this.sliders) slider.set(state[slider.name]);
     this.#methods();
     this.#filters();

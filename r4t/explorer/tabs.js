@@ -1,6 +1,6 @@
 // The two pages as tabs, and the theme's button.
 
-import { byId } from "./dom.js";
+import { byId, element } from "./dom.js";
 
 const TABS = ["explore", "run"];
 
@@ -45,5 +45,7 @@ function switchTheme() {
 }
 
 function nameTheme() {
-  byId("theme").textContent = isDark() ? "Light theme" : "Dark theme";
+  const other = isDark() ? "Light" : "Dark";
+  byId("theme").replaceChildren(other, element("span", { class: "wide" }, " theme"));
+  byId("theme").setAttribute("aria-label", `${other} theme`);
 }

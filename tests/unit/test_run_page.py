@@ -129,6 +129,13 @@ def test_an_exported_retriever_shows_its_pareto_front_and_lineage(tmp_path: Path
     assert "retriever from prepare" in found["lineage"]
 
 
+def test_an_export_that_lies_in_a_run_stands_for_the_run(run: Path) -> None:
+    (run / "config.yaml").touch()
+    write_json(run / "serving" / "retriever" / "retriever.json", {})
+    assert run_page(run / "serving" / "retriever")["name"] == run.name
+    assert "sets/zero_shot" in sections(run / "serving" / "retriever")["lineage"]
+
+
 def sections(folder: Path) -> dict[str, str]:
     return {section["id"]: section["html"] for section in run_page(folder)["sections"]}
 
