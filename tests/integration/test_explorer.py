@@ -149,8 +149,8 @@ def test_filters_and_a_set_without_items(browser: Browser, url: str) -> None:
         page.get_by_role("checkbox", name="dried").check()
         settled(page)
         assert all(name.startswith("dried") for method in ("mmr", "r4t_diffusion") for name in names(page, method))
-        page.locator("#filters summary", has_text="price").click()
-        page.locator("#filters").get_by_role("checkbox", name="0.5", exact=True).check()
+        page.locator("#filters summary", has_text="minutes").click()
+        page.locator("#filters").get_by_role("checkbox", name="14", exact=True).check()  # grilled salmon alone
         expect(page.locator("article .none")).to_have_text(["No item passes these filters."] * 3)
 
 
