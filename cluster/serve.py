@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -95,7 +96,8 @@ def run(folders: Sequence[Path], settings: Serve, host: str, port: int, ready: C
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     longest = settings.timeout + settings.body_timeout + SPARE
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": longest})
+    with contextlib.suppress(TimeoutError):  # Ray gives its proxies a minute; on a busy machine they come up later
+        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": longest})
     try:
         serve.run(build({"folders": [str(one) for one in folders], "serve": settings.model_dump()}), name=NAME)
         ready()

@@ -1,0 +1,1 @@
+"""Items and rows of an exported retriever in a vector store of yours, so that search stays where it is."""
