@@ -11,7 +11,7 @@ from typing import Any
 from r4t.evaluation.svg import WIDTH, figure, text
 from r4t.lineage import MANIFEST, file_hash, read_json
 
-BOX_WIDTH, BOX_HEIGHT, ROW = 108, 44, 84
+BOX_WIDTH, BOX_HEIGHT, ROW = 114, 44, 84
 LEFT_OUT = ("report", "export")  # the one shows the graph, the others are copies
 SHORT = 10  # digits of a hash
 
@@ -134,7 +134,7 @@ def _box(stage: Stage, x: float, y: float) -> str:
     middle = x + BOX_WIDTH / 2
     return (
         f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{BOX_WIDTH}" height="{BOX_HEIGHT}" rx="7"/>'
-        + text(middle, y + 18, stage.name, "middle", "value")
+        + text(middle, y + 18, stage.name, "middle", "stage")
         + text(middle, y + 34, stage.manifest[:SHORT], "middle", "hash")
     )
 

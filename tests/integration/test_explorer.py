@@ -231,7 +231,7 @@ def test_the_run_page_shows_curves_samples_front_and_lineage(browser: Browser, u
         assert page.locator("#run-samples .set h3").all_inner_texts() == [
             f"Step {step}: reward 0.400" for step in (0, 15, 30)
         ]
-        assert page.locator("#run-lineage svg .value").all_text_contents() == ["prepare", "retriever"]
+        assert page.locator("#run-lineage svg .stage").all_text_contents() == ["prepare", "retriever"]
         page.locator("#tab-explore").click()
         page.go_back()
         expect(page.locator("#run")).to_be_visible()
