@@ -1,6 +1,6 @@
 """Ray Serve on protobuf 7, which took `FieldDescriptor.label` away (ray-project/ray issue 64710, in Ray 2.55).
 
-Goes with the Ray version that says `is_repeated`. Ray calls `mend` in each worker process of a session that `start` makes.
+Goes with the Ray version that says `is_repeated`. Ray calls `mend` first in each worker process of the session.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ HOOK = "cluster.serve_protobuf.mend"
 
 
 def mend() -> None:
-    """Gives Ray Serve's configuration a reader of messages that knows both protobufs; does nothing where none is needed."""
+    """Gives Ray Serve's configuration a reader of messages that knows both protobufs, where it needs one."""
     if hasattr(FieldDescriptor, "label"):
         return
     from ray.serve._private import config
@@ -22,8 +22,13 @@ def mend() -> None:
     config._proto_to_dict = as_dict  # type: ignore[attr-defined,unused-ignore]
 
 
+def hook(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
+    """For RAY_RUNTIME_ENV_HOOK, where Ray itself starts Serve, as a RayService has it do."""
+    return {**(runtime_env or {}), "worker_process_setup_hook": HOOK}
+
+
 def as_dict(message: Message) -> dict[str, Any]:
-    """Every field by its name; scalar fields that are not set have their default, messages and optional ones are absent."""
+    """Every field by its name. Scalars that are not set have their default; messages and optional ones are absent."""
     found = {
         field.name: field.default_value
         for field in message.DESCRIPTOR.fields

@@ -18,6 +18,7 @@ from r4t.errors import UserError
 from r4t.evaluation.run_page import run_page
 from r4t.serving.app import KEY_VARIABLE, serving_app
 from r4t.serving.measures import Measures
+from r4t.serving.patience import patient_protocol
 from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 from r4t.serving.watch import Watcher
@@ -81,11 +82,11 @@ def serve_on_ray(
 
 
 def server_config(app: object, settings: Serve) -> uvicorn.Config:
-    """Of one process. h11 bounds the head of a request; bodies are bounded by the application."""
+    """Of one process. h11 bounds the size of a request's head; bodies are bounded by the application."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
-        http="h11",
-        log_level="warning",
+        http=patient_protocol(settings.body_timeout),
+        log_level="error",
         timeout_graceful_shutdown=int(settings.drain),
         server_header=False,
     )

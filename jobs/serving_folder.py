@@ -27,10 +27,7 @@ def served_folders(source: Path, engine: EngineName) -> list[Path]:
     if (source / DESCRIPTION).is_file():
         _check_graph(source, engine)
         return [source]
-    if not (source / "config.yaml").is_file():
-        raise UserError(
-            f"{source} is neither a run nor an exported retriever: give the folder that `r4t run` or `r4t export` made"
-        )
+    _check_run(source)
     parts = [part for part in PARTS if is_finished(source / part)]
     if PARTS[0] not in parts:
         raise UserError(f"{source} holds no finished retriever: run `r4t run CONFIG --stage retriever` first")
@@ -50,12 +47,20 @@ def serve_settings(source: Path, overrides: list[str] | None = None) -> Config:
     if (source / DESCRIPTION).is_file():
         stored: dict[str, Any] = (read_manifest(source) or {}).get("config", {})
         return parse_config(stored, overrides)
+    _check_run(source)
     return load_config(source / "config.yaml", overrides)
 
 
 def lite_engine(settings: Serve) -> EngineName:
     """The graph that a server without torch reads."""
     return "onnx" if settings.engine == "torch" else settings.engine
+
+
+def _check_run(source: Path) -> None:
+    if not (source / "config.yaml").is_file():
+        raise UserError(
+            f"{source} is neither a run nor an exported retriever: give the folder that `r4t run` or `r4t export` made"
+        )
 
 
 def _check_graph(folder: Path, engine: str) -> None:

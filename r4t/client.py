@@ -1,8 +1,8 @@
 """A typed client of `r4t serve`.
 
-    with Client("http://127.0.0.1:8000") as client:
-        answer = client.retrieve("rainy sunday", k=10)
-        for item in answer.sets[0].items: ...
+with Client("http://127.0.0.1:8000") as client:
+    answer = client.retrieve("rainy sunday", k=10)
+    for item in answer.sets[0].items: ...
 """
 
 from __future__ import annotations

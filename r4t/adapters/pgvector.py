@@ -1,7 +1,7 @@
 """PostgreSQL with pgvector: the SQL that makes a table of the items and searches it, as text. Nothing connects here.
 
-    psql -f items.sql        # what `table_sql` wrote
-    SELECT ...               # what `search_sql` gives: every row of a set searched, the set chosen in SQL
+psql -f items.sql        # what `table_sql` wrote
+SELECT ...               # what `search_sql` gives: every row of a set searched, the set chosen in SQL
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def search_sql(rows: Floats, k: int, table: str = "r4t_items", where: str = "") 
     values = ", ".join(f"({place}, {_vector(row)})" for place, row in enumerate(rows))
     condition = f" WHERE {where}" if where else ""
     return (
-        f"WITH rows (row, direction) AS (VALUES {values}),\n"
+        f"WITH rows (row, direction) AS (VALUES {values}),\n"  # noqa: S608  quoted above
         "found AS (\n"
         "  SELECT rows.row, near.*, row_number() OVER (PARTITION BY rows.row ORDER BY near.score DESC) AS rank\n"
         "  FROM rows CROSS JOIN LATERAL (\n"
@@ -59,7 +59,9 @@ def search_sql(rows: Floats, k: int, table: str = "r4t_items", where: str = "") 
         f"    ORDER BY embedding <#> rows.direction LIMIT {int(k)}\n"
         "  ) AS near\n"
         "),\n"
-        "once AS (SELECT DISTINCT ON (item_id) item_id, name, row, score, rank FROM found ORDER BY item_id, rank, row)\n"
+        "once AS (\n"
+        "  SELECT DISTINCT ON (item_id) item_id, name, row, score, rank FROM found ORDER BY item_id, rank, row\n"
+        ")\n"
         f"SELECT item_id, name, row, score FROM once ORDER BY rank, row LIMIT {int(k)};\n"
     )
 

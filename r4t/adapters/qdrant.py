@@ -1,8 +1,8 @@
 """Qdrant: items pushed into a collection, and sets retrieved from it. Needs `pip install r4t[qdrant]`.
 
-    client = QdrantClient(path="DIR")               # local mode; or a server's url
-    push(client, "items", stored_items(FOLDER))
-    retrieve(client, "items", retriever, ["light summer lunch"], k=10)
+client = QdrantClient(path="DIR")               # local mode; or a server's url
+push(client, "items", stored_items(FOLDER))
+retrieve(client, "items", retriever, ["light summer lunch"], k=10)
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def retrieve(
     spread: float = 1.0,
     query_filter: Any = None,
 ) -> list[list[Hit]]:
-    """One set of k different items per query, every row searched by Qdrant. query_filter: `qdrant_client.models.Filter`.
+    """One set of k different items per query, every row searched by Qdrant. query_filter: a `Filter` of its models.
 
     Raises UserError for a collection of another encoder or width.
     """

@@ -85,7 +85,9 @@ class _App:
         )
         middleware = [cors] if self.settings.cors_origins else []
         errors: Any = {HTTPException: _http_error}
-        return Starlette(routes=routes, middleware=middleware, lifespan=self._lifespan, exception_handlers=errors)
+        app = Starlette(routes=routes, middleware=middleware, lifespan=self._lifespan, exception_handlers=errors)
+        app.router.redirect_slashes = False
+        return app
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:

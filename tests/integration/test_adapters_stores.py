@@ -83,7 +83,13 @@ def test_the_sql_holds_every_item_and_no_way_out_of_its_quotes(items: StoredItem
     assert "'a''); DROP TABLE x; --'" in insert
     assert "E'back\\\\slash'''" in insert
     with pytest.raises(UserError, match="zero byte"):
-        list(pgvector.table_sql(StoredItems(item_ids=["\x00"], names=[""], columns={}, vectors=np.eye(1, 2, dtype=np.float32), encoder="e")))
+        list(
+            pgvector.table_sql(
+                StoredItems(
+                    item_ids=["\x00"], names=[""], columns={}, vectors=np.eye(1, 2, dtype=np.float32), encoder="e"
+                )
+            )
+        )
     with pytest.raises(UserError, match="1 to 53 bytes"):
         pgvector.search_sql(np.eye(1, 2, dtype=np.float32), 1, "x" * 64)
 
@@ -91,7 +97,9 @@ def test_the_sql_holds_every_item_and_no_way_out_of_its_quotes(items: StoredItem
 def test_the_sql_runs_in_postgresql_and_finds_the_same_sets(
     items: StoredItems, retriever: R4TRetriever, tmp_path: Path
 ) -> None:
-    pgserver = pytest.importorskip("pgserver", reason="pgserver, which brings PostgreSQL with pgvector, is not installed")
+    pgserver = pytest.importorskip(
+        "pgserver", reason="pgserver, which brings PostgreSQL with pgvector, is not installed"
+    )
     server = pgserver.get_server(tmp_path / "pg", cleanup_mode="stop")
     try:
         for statement in (*pgvector.table_sql(items), *pgvector.table_sql(items)):

@@ -164,6 +164,29 @@ def test_learners_never_sit_on_spot_nodes_nor_does_the_head() -> None:
     }  # fmt: skip
 
 
+def test_the_service_is_the_endpoint_of_r4t_serve() -> None:
+    from cluster.serve import IMPORT_PATH, NAME, build
+    from cluster.serve_protobuf import hook
+
+    service = only("overlays/service", "RayService")["spec"]
+    config = yaml.safe_load(service["serveConfigV2"])
+    (application,) = config["applications"]
+    assert (application["import_path"], application["name"]) == (IMPORT_PATH, NAME)
+    assert all(folder.startswith("/runs/") for folder in application["args"]["folders"])
+    options = build(application["args"])._bound_deployment
+    assert options._deployment_config.autoscaling_config.max_replicas == application["args"]["serve"]["max_replicas"]
+    for template in pod_templates(service):
+        (container,) = template["spec"]["containers"]
+        variables = {one["name"]: one.get("value") for one in container["env"]}
+        assert variables["RAY_RUNTIME_ENV_HOOK"] == f"{hook.__module__}.{hook.__name__}"
+    (policy,) = [
+        one
+        for one in render("overlays/service")
+        if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "r4t-serve"
+    ]
+    assert policy["spec"]["ingress"][0]["ports"] == [{"port": config["http_options"]["port"], "protocol": "TCP"}]
+
+
 def test_redis_is_a_reference_and_only_where_it_is_asked_for() -> None:
     options = ray_cluster("overlays/multi-node/job")["gcsFaultToleranceOptions"]
     assert options["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": "r4t-redis", "key": "password"}}}
@@ -239,7 +262,9 @@ class NoAliases(yaml.SafeDumper):
 
 def ray_cluster(name: str) -> dict[str, Any]:
     (found,) = [one for one in render(name) if one["apiVersion"] == "ray.io/v1"]
-    return found["spec"]["rayClusterSpec"] if found["kind"] == "RayJob" else found["spec"]
+    return next(
+        (found["spec"][name] for name in ("rayClusterSpec", "rayClusterConfig") if name in found["spec"]), found["spec"]
+    )
 
 
 def pod_size(group: dict[str, Any]) -> Node:

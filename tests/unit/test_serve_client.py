@@ -100,7 +100,10 @@ def test_it_gives_up_in_the_end_and_at_once_where_asking_again_is_no_use() -> No
     with server.client() as client, pytest.raises(ServerError):
         client.retrieve("leek")
     assert len(server.asked) == 1
-    with Server(httpx.Response(502, text="<html>")).client() as client, pytest.raises(ServerError, match="answered 502"):
+    with (
+        Server(httpx.Response(502, text="<html>")).client() as client,
+        pytest.raises(ServerError, match="answered 502"),
+    ):
         client.retrieve("leek")
 
 

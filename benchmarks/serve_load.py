@@ -1,0 +1,284 @@
+"""The endpoint under load, on loopback: latency against offered load, soak, overload, hostile requests, two ratios.
+
+    python -m benchmarks.serve_load FOLDER --ratios
+    python -m benchmarks.serve_load FOLDER --rates 5,20,50 --seconds 20
+    python -m benchmarks.serve_load FOLDER --soak 1800 --rate 10
+    python -m benchmarks.serve_load FOLDER --overload
+    python -m benchmarks.serve_load FOLDER --hostile 10000
+
+FOLDER is an export with a graph. Every run starts a `r4t serve --lite` of its own. Bounded in count and time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import psutil
+
+from benchmarks.environment import environment
+from benchmarks.hostile import attack
+from r4t.lineage import MANIFEST, read_json, read_manifest, to_json, write_manifest
+from r4t.retriever import R4TRetriever
+from r4t.retriever.files import DESCRIPTION, ITEMS, read_items, write_items
+
+MOST_SECONDS, MOST_RATE, MOST_HOSTILE = 3600, 2000, 100_000
+WORDS = (
+    ("light", "warm", "quick", "rich", "fresh"),
+    ("summer", "winter", "rainy", "party"),
+    ("lunch", "dinner", "snack"),
+)
+TEXTS = [" ".join(words) for words in itertools.product(*WORDS)]
+
+
+@contextmanager
+def server(folder: Path, *overrides: str) -> Iterator[tuple[str, psutil.Process]]:
+    """A server of `folder` on a free port: its address and its process."""
+    options = [part for one in overrides for part in ("--set", one)]
+    command = [
+        sys.executable,
+        "-c",
+        "from jobs.cli import entry; entry()",
+        "serve",
+        str(folder),
+        "--lite",
+        "--port",
+        "0",
+    ]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if (found := re.search(r"http://\S+", line)) is None:
+            raise RuntimeError(f"the server did not start: {line}")
+        yield found[0], psutil.Process(process.pid)
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def widened(folder: Path, target: Path, count: int) -> Path:
+    """A copy of an export whose catalogue is repeated, with noise, up to `count` items."""
+    stored = read_items(folder)
+    if stored is None or len(stored[0]) >= count:
+        return folder
+    target.mkdir()
+    names = [name for name in (read_manifest(folder) or {})["files"] if name != ITEMS]
+    for name in names:
+        (target / name).write_bytes((folder / name).read_bytes())
+    item_ids, item_names, vectors = stored
+    rows = np.arange(count) % len(item_ids)
+    noise = np.random.default_rng(0).standard_normal((count, vectors.shape[1]), dtype=np.float32)
+    wide = vectors[rows] + 0.02 * noise * (np.arange(count) >= len(item_ids))[:, None]
+    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    shown = [item_names[row] for row in rows]
+    write_items(target, [f"{item_ids[row]}-{place}" for place, row in enumerate(rows)], shown, shown, wide)
+    made = read_json(folder / MANIFEST)
+    extra = {name: made[name] for name in ("lineage", "encoder") if name in made}
+    write_manifest(
+        target, stage="export", config=made["config"], inputs={}, files=[*names, ITEMS], metrics={}, extra=extra
+    )
+    assert (target / DESCRIPTION).is_file()
+    return target
+
+
+def ratios(folder: Path, repeats: int) -> dict[str, Any]:
+    """End to end against the bare retriever, taking turns: p50 at batch 1, and sets per second at batch 64."""
+    retriever = R4TRetriever.from_pretrained(folder, engine="onnx", threads=1)
+    result: dict[str, Any] = {}
+    with server(folder) as (url, _), httpx.Client(base_url=url, timeout=120) as client:
+        for batch in (1, 64):
+            texts = [TEXTS[place % len(TEXTS)] for place in range(batch)]
+
+            def bare(texts: list[str] = texts) -> None:
+                retriever.retrieve(texts, 10)
+
+            def served(texts: list[str] = texts) -> None:
+                client.post("/v1/retrieve", json={"queries": texts, "k": 10}).raise_for_status()
+
+            times = _alternate([bare, served], repeats)
+            result[f"batch_{batch}"] = {
+                "bare_p50_ms": _percentiles(times[0])["p50"],
+                "served_p50_ms": _percentiles(times[1])["p50"],
+                "ratio": round(float(np.median(times[1]) / np.median(times[0])), 3),
+                "throughput_share": round(float(np.median(times[0]) / np.median(times[1])), 3),
+            }
+    return result
+
+
+def _alternate(calls: list[Callable[[], None]], repeats: int, warmup: int = 5) -> list[list[float]]:
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(warmup + repeats):
+        for place, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            if turn >= warmup:
+                times[place].append(time.perf_counter() - start)
+    return times
+
+
+async def offered(url: str, rate: float, seconds: float, seed: int = 0) -> dict[str, Any]:
+    """Requests at random times, `rate` a second on average whatever the server does; a latency counts from the time
+    at which the request was due."""
+    rng = random.Random(seed)
+    taken: list[float] = []
+    statuses: Counter[str] = Counter()
+    limits = httpx.Limits(max_connections=500, max_keepalive_connections=100)
+
+    async def ask(client: httpx.AsyncClient, due: float) -> None:
+        body = {"query": rng.choice(TEXTS), "k": 10, "seed": rng.randrange(1000)}
+        try:
+            response = await client.post("/v1/retrieve", json=body)
+            statuses[str(response.status_code)] += 1
+            if response.is_success:
+                taken.append(time.perf_counter() - due)
+        except httpx.HTTPError as error:
+            statuses[type(error).__name__] += 1
+
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+        tasks: list[asyncio.Task[None]] = []
+        start = due = time.perf_counter()
+        while (due := due + rng.expovariate(rate)) < start + seconds:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(ask(client, due)))
+        await asyncio.gather(*tasks)
+        elapsed = time.perf_counter() - start
+    return {
+        "offered_per_s": rate,
+        "answered_per_s": round(len(taken) / elapsed, 2),
+        "statuses": dict(statuses),
+        **_percentiles(taken),
+    }
+
+
+def rates(folder: Path, wanted: list[float], seconds: float) -> list[dict[str, Any]]:
+    """Latency against offered load."""
+    with server(folder) as (url, _):
+        asyncio.run(offered(url, 5, 2))
+        return [asyncio.run(offered(url, rate, seconds)) for rate in wanted]
+
+
+def soak(folder: Path, rate: float, seconds: float, slices: int = 10) -> dict[str, Any]:
+    """One rate for long; memory of the server after every tenth of it."""
+    with server(folder) as (url, process):
+        asyncio.run(offered(url, rate, min(10.0, seconds / 10)))
+        memory = [process.memory_info().rss / 2**20]
+        parts = []
+        for place in range(slices):
+            parts.append(asyncio.run(offered(url, rate, seconds / slices, seed=place)))
+            memory.append(process.memory_info().rss / 2**20)
+    statuses: Counter[str] = sum((Counter(part["statuses"]) for part in parts), Counter())
+    return {
+        "seconds": seconds,
+        "offered_per_s": rate,
+        "statuses": dict(statuses),
+        "failed": sum(count for status, count in statuses.items() if status != "200"),
+        "memory_mib": [round(value, 1) for value in memory],
+        "p99_ms_of_each_tenth": [part.get("p99") for part in parts],
+    }
+
+
+def overload(folder: Path, seconds: float) -> dict[str, Any]:
+    """Far more than the server can do, with little room to wait: what is shed, and how soon it answers again."""
+    with server(folder, "serve.max_waiting=64") as (url, process):
+        calm = asyncio.run(offered(url, 5, 3))
+        flood = asyncio.run(offered(url, 600, seconds))
+        start = time.perf_counter()
+        httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60).raise_for_status()
+        recovered = (time.perf_counter() - start) * 1e3
+        after = asyncio.run(offered(url, 5, 3))
+        return {
+            "before": calm,
+            "flood": flood,
+            "first_answer_after_ms": round(recovered, 1),
+            "after": after,
+            "memory_mib": round(process.memory_info().rss / 2**20, 1),
+        }
+
+
+def hostile(folder: Path, count: int) -> dict[str, Any]:
+    """Hostile requests, with 20 connections that say nothing, and what the server says afterwards."""
+    with server(folder, "serve.body_timeout=5") as (url, process):
+        where = urlsplit(url)
+        host, port = str(where.hostname), int(where.port or 0)
+
+        async def it() -> Any:
+            silent = [await asyncio.open_connection(host, port) for _ in range(20)]
+            tally = await attack(host, port, count)
+            closed = [await asyncio.wait_for(reader.read(1), 30) for reader, _ in silent]
+            assert closed == [b""] * 20, "silent connections are closed"
+            return tally
+
+        tally = asyncio.run(it())
+        good = httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60)
+        return {
+            "requests": count,
+            "statuses": dict(sorted(tally.statuses.items())),
+            "server_errors": tally.server_errors[:10],
+            "leaks": tally.leaks,
+            "answers_afterwards": good.status_code,
+            "memory_mib": round(process.memory_info().rss / 2**20, 1),
+        }
+
+
+def _percentiles(seconds: list[float]) -> dict[str, float]:
+    if not seconds:
+        return {}
+    found = np.percentile(np.array(seconds) * 1e3, [50, 95, 99])
+    return {name: round(float(value), 2) for name, value in zip(("p50", "p95", "p99"), found, strict=True)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--items", type=int, default=20_000, help="repeat the catalogue up to so many")
+    parser.add_argument("--ratios", action="store_true")
+    parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--rates", type=lambda text: [float(one) for one in text.split(",")], default=[])
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--soak", type=float, default=0, help="seconds")
+    parser.add_argument("--rate", type=float, default=5)
+    parser.add_argument("--overload", action="store_true")
+    parser.add_argument("--hostile", type=int, default=0)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    if max(given.soak, given.seconds) > MOST_SECONDS or max([given.rate, *given.rates]) > MOST_RATE:
+        parser.error(f"at most {MOST_SECONDS} s and {MOST_RATE} requests a second")
+    if given.hostile > MOST_HOSTILE:
+        parser.error(f"at most {MOST_HOSTILE} hostile requests")
+    result: dict[str, Any] = {"schema": 1, "environment": environment()}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = widened(given.folder, Path(temporary) / "wide", given.items)
+        if given.ratios:
+            result["ratios"] = ratios(folder, given.repeats)
+        if given.rates:
+            result["rates"] = rates(folder, given.rates, given.seconds)
+        if given.overload:
+            result["overload"] = overload(folder, given.seconds)
+        if given.soak:
+            result["soak"] = soak(folder, given.rate, given.soak)
+        if given.hostile:
+            result["hostile"] = hostile(folder, given.hostile)
+    text = to_json(result)
+    if given.out:
+        given.out.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

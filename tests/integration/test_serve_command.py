@@ -1,0 +1,194 @@
+"""`r4t serve` as a user runs it: without torch or Ray where --lite says so, and on Ray Serve with replicas."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from serving_fixtures import exported
+from support import R4T, ROOT, assert_user_error, environment, r4t
+
+from jobs.export import export
+from r4t.client import Client
+from r4t.errors import UserError
+from r4t.retriever import R4TRetriever
+
+PATIENT = {"RAY_raylet_start_wait_time_s": "300"}  # Ray's own limit is short for a busy machine
+PROBE = """
+import json, os, signal, sys, threading, time, urllib.request
+from jobs.cli import app
+
+HEAVY = {"torch", "ray", "transformers", "vllm"}
+body = json.dumps({"query": "leek", "k": 3, "map": True, "method": "mmr"}).encode()
+url = f"http://127.0.0.1:{sys.argv[1]}/v1/retrieve"
+
+def ask():
+    for _ in range(400):
+        time.sleep(0.05)
+        try:
+            asked = urllib.request.Request(url, body, {"content-type": "application/json"})
+            print(urllib.request.urlopen(asked).status, *sorted(HEAVY & set(sys.modules)))
+            break
+        except OSError:
+            pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=ask).start()
+app(["serve", sys.argv[2], "--lite", "--port", sys.argv[1]], standalone_mode=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("serve"))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(*args: str | Path, timeout: float = 300) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`r4t serve ARGS` until the block ends: its address and its process."""
+    command = [R4T, "serve", *map(str, args)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(PATIENT))
+    try:
+        assert process.stdout is not None
+        while (line := process.stdout.readline()) and not (found := re.search(r"http://\S+:\d+", line)):
+            continue
+        assert line, "it ended without an address"
+        yield found[0], process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout)
+
+
+def test_lite_loads_neither_torch_nor_ray(folder: Path) -> None:
+    command = [sys.executable, "-c", PROBE, str(free_port()), str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, env=environment(), timeout=300)
+    assert "\n200\n" in done.stdout, done.stdout + done.stderr
+    assert done.stdout.rstrip().endswith("r4t serve: stopped")
+
+
+def test_lite_answers_the_client_as_the_retriever_does_and_stops_on_sigterm(folder: Path) -> None:
+    expected = R4TRetriever.from_pretrained(folder, engine="onnx", threads=1).retrieve("leek soup", 7, seed=4)[0]
+    with served(folder, "--lite", "--port", "0") as (url, process), Client(url) as client:
+        assert client.ready()
+        found = client.retrieve("leek soup", 7, seed=4)
+        assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]
+        assert client.methods().catalog.items == 24
+    assert process.returncode == 0
+
+
+def test_a_run_is_exported_once_and_again_when_it_has_changed(folder: Path, tmp_path: Path) -> None:
+    from jobs.serving_folder import served_folders
+
+    run = Path(shutil.copytree(folder.parent / "run", tmp_path / "run"))
+    (made,) = served_folders(run, "onnx")
+    first = (made / "manifest.json").read_bytes()
+    assert served_folders(run, "onnx") == [made]
+    assert (made / "manifest.json").read_bytes() == first, "not exported again"
+    manifest = run / "retriever" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"stage": "retriever"', '"stage":  "retriever"'))
+    served_folders(run, "onnx")
+    assert (made / "manifest.json").read_bytes() != first
+
+
+def test_what_cannot_be_served_is_one_message(folder: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    export(folder.parent / "run", bare)
+    assert_user_error(r4t("serve", bare, "--lite"), f"r4t export RUN {bare} --onnx")
+    assert_user_error(r4t("serve", tmp_path, "--lite"), "neither a run nor an exported retriever")
+    assert_user_error(r4t("serve", folder, "--lite", "--set", "rl.steps=3"), "only keys of section 'serve'")
+    assert_user_error(r4t("serve", folder, "--lite", "--set", "serve.max_q=3"), "did you mean 'max_k'")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert_user_error(r4t("serve", folder, "--lite", "--port", port), "give another --port")
+
+
+@pytest.mark.slow
+def test_ray_serve_answers_reloads_sheds_and_drains(folder: Path, tmp_path: Path) -> None:
+    """One instance for all of it: starting Ray Serve takes the longest."""
+    live = Path(shutil.copytree(folder, tmp_path / "live"))
+    expected = R4TRetriever.from_pretrained(folder).retrieve("leek soup", 7, seed=4)[0]
+    overrides = ("serve.replicas=2", "serve.replica_cpus=0.5", "serve.watch=0.2", "serve.max_waiting=64")
+    options = [part for one in overrides for part in ("--set", one)]
+    late: list[httpx.Response] = []
+    with served(live, "--port", str(free_port()), *options) as (url, process):
+        with Client(url) as client:
+            found = client.retrieve("leek soup", 7, seed=4)
+            assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]
+            _reload_without_a_failure(client, folder.parent / "run", live)
+        refused = httpx.post(f"{url}/v1/retrieve", json={"query": "leek", "k": "7"})
+        assert (refused.status_code, refused.json()["error"]["field"]) == (422, "k")
+        statuses = _flood(url)
+        assert set(statuses) == {200, 429}, statuses
+        assert httpx.post(f"{url}/v1/retrieve", json={"query": "leek"}, timeout=60).status_code == 200, "it recovered"
+        body = {"queries": ["leek"] * 64, "k": 20}
+        thread = threading.Thread(target=lambda: late.append(httpx.post(f"{url}/v1/retrieve", json=body, timeout=60)))
+        thread.start()
+        time.sleep(0.05)
+    thread.join()
+    assert process.returncode == 0
+    assert late[0].status_code == 200, "what was admitted is answered before it stops"
+
+
+def _reload_without_a_failure(client: Client, run: Path, live: Path) -> None:
+    old = client.retrieve("leek").lineage
+    seen: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            seen.append(client.retrieve("leek").lineage)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    export(run, live, onnx=True)
+    deadline = time.monotonic() + 60
+    while (seen[-20:].count(old) and time.monotonic() < deadline) or len(seen) < 20:
+        time.sleep(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert old in seen
+    assert len(set(seen)) == 2, "the old version, then the new one"
+    assert seen[-1] != old
+
+
+def _flood(url: str) -> list[int]:
+    """What 40 requests of 16 queries each get at once, where 64 queries may wait in each of two replicas."""
+    statuses: list[int] = []
+
+    def ask() -> None:
+        body = {"queries": ["leek soup"] * 16, "k": 20}
+        statuses.append(httpx.post(f"{url}/v1/retrieve", json=body, timeout=120).status_code)
+
+    threads = [threading.Thread(target=ask) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return statuses
+
+
+def test_the_settings_of_a_run_are_read(folder: Path) -> None:
+    from jobs.serving_folder import serve_settings
+
+    assert serve_settings(folder, ["serve.max_k=7"]).serve.max_k == 7
+    with pytest.raises(UserError, match="max_waiting"):
+        serve_settings(folder, ["serve.max_waiting=1"])
