@@ -24,10 +24,15 @@ from r4t.serving.version import Version
 from r4t.tracking import MetricsFile
 
 VARIABLE = "R4T_CHROMIUM"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
-    " --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 PATIENCE = 30_000  # milliseconds: the machine may be busy
 
