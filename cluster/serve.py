@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette.applications import Starlette
 
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.evaluation.run_page import run_page
 from r4t.serving.app import KEY_VARIABLE, serving_app
 from r4t.serving.measures import Measures
 from r4t.serving.service import Service
@@ -61,7 +63,8 @@ def replica_app(folders: Sequence[Path], settings: Serve) -> Starlette:
     measures = Measures(service)
     watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
     key = os.environ.get(KEY_VARIABLE) or None
-    return serving_app(service, settings, key=key, measures=measures, watcher=watcher)
+    page = partial(run_page, folders[0])
+    return serving_app(service, settings, key=key, measures=measures, watcher=watcher, run_page=page)
 
 
 def deployment_options(settings: Serve) -> dict[str, Any]:

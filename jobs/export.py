@@ -112,15 +112,16 @@ def _describe(config: Config, run_folder: Path, source: Path, sampler: SetSample
 
 
 def _lineage(run_folder: Path, source: Path) -> dict[str, Any]:
-    """Per finished stage, and for the retriever that is exported, the hash of its manifest."""
+    """Per finished stage, and for the retriever that is exported, the hash of its manifest and of its inputs'."""
     folders = {name: run_folder / name for name in STAGES} | {source.relative_to(run_folder).as_posix(): source}
     return {
         name: {
             "manifest": file_hash(folder / MANIFEST),
-            **{key: (read_manifest(folder) or {}).get(key, "") for key in ("code", "finished")},
+            "inputs": {key: given["manifest"] for key, given in made["inputs"].items()},
+            **{key: made.get(key, "") for key in ("code", "finished")},
         }
         for name, folder in folders.items()
-        if is_finished(folder)
+        if (made := read_manifest(folder)) is not None
     }
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -14,6 +15,7 @@ from jobs.listening import is_loopback, listen, shown
 from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.evaluation.run_page import run_page
 from r4t.serving.app import KEY_VARIABLE, serving_app
 from r4t.serving.measures import Measures
 from r4t.serving.patience import patient_protocol
@@ -43,7 +45,8 @@ def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None =
         measures = Measures(service)
         watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
         key = os.environ.get(KEY_VARIABLE) or None
-        app = serving_app(service, settings, key=key, measures=measures, watcher=watcher)
+        page = partial(run_page, source)
+        app = serving_app(service, settings, key=key, measures=measures, watcher=watcher, run_page=page)
         announce(host, listening.getsockname()[1], service.version.lineage, key)
         server = uvicorn.Server(server_config(app, settings))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -47,6 +48,7 @@ from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.collapse import MODES, alarms, failure_modes, vital_signs
 from r4t.config import RL, Config
 from r4t.evaluation.judge import LiveJudge
+from r4t.evaluation.training_samples import KEPT, sample_files, save_samples
 from r4t.lineage import is_finished, write_manifest
 from r4t.policy import load_tokenizer
 from r4t.scoring import join_scored
@@ -78,11 +80,13 @@ def main(config: Config, run: Run) -> None:
         stage="folm",
         config=config.model_dump(mode="json"),
         inputs={"prepare": run.folder / "prepare"},
-        files=[
-            f"{name}/{file.name}" for name in ("warm_start", "policy") for file in sorted((folder / name).iterdir())
-        ],
+        files=[file.relative_to(folder).as_posix() for file in _outputs(folder)],
         metrics=best | {"seconds": time.perf_counter() - started},
     )
+
+
+def _outputs(folder: Path) -> list[Path]:
+    return [*(folder / "warm_start").iterdir(), *(folder / "policy").iterdir(), *sample_files(folder)]
 
 
 def start_actors(config: Config, run: Run, placement: Placement, base: Path) -> Actors:
@@ -221,6 +225,7 @@ def validate(
     values = {"reward": float(scored.rewards.mean())} | vital_signs(scored)
     values |= {name: float(np.nanmean(term)) for name, term in scored.terms.items()}
     values |= judged(judge, rows, scored, rl.judge_queries)
+    save_samples(folder, step, samples_of(dataset, rows, scored))
     start = progress.start or dict(values)
     raised, modes = alarms(values, start, rl.alarms), failure_modes(values, start, rl.alarms)
     values |= {f"alarm/{name}": float(name in raised) for name in type(rl.alarms).model_fields}
@@ -236,6 +241,20 @@ def validate(
     best = {"reward": values["reward"], "step": float(step)}
     warm.save_policy(config, actors.learners, folder / "warm_start", folder / "policy", best)
     return replace(progress, start=start, best=best)
+
+
+def samples_of(dataset: Dataset, rows: list[int], scored: ScoredBatch) -> list[dict[str, Any]]:
+    """The sets of the first few validation queries, by name, for the run's page."""
+    return [
+        {
+            "query": dataset.queries[row].text,
+            "reward": float(scored.rewards[i]),
+            "valid": fanout.valid,
+            "subqueries": list(fanout.subqueries),
+            "items": [dataset.item_names[item] for item in scored.items[i, :, 0] if item >= 0],
+        }
+        for i, (row, fanout) in enumerate(zip(rows[:KEPT], scored.fanouts, strict=False))
+    ]
 
 
 def judged(judge: LiveJudge, rows: list[int], scored: ScoredBatch, limit: int) -> dict[str, float]:

@@ -40,11 +40,14 @@ def results_table(metrics: Json) -> str:
     methods = metrics["methods"]
     shown = [key for key in METRICS if any(cell_of(method, key) for method in methods.values())]
     head = "".join(f'<th scope="col" title="{escape(METRICS[k][1])}">{escape(METRICS[k][0])}</th>' for k in shown)
+    counted = any("distinct_overall" in method for method in methods.values())
+    head += '<th scope="col">Items over all queries</th>' if counted else ""
     body = []
     for name, method in methods.items():
         cells = "".join(_table_cell(cell_of(method, key)) for key in shown)
-        overall = method.get("distinct_overall")
-        cells += f"<td>{overall:,}</td>" if overall is not None else _NONE
+        if counted:
+            overall = method.get("distinct_overall")
+            cells += f"<td>{overall:,}</td>" if overall is not None else _NONE
         kind = ' class="ours"' if name in OURS else ""
         body.append(f'<tr{kind}><th scope="row">{escape(method_name(name))}</th>{cells}</tr>')
     if floors := metrics.get("floors"):
@@ -52,7 +55,7 @@ def results_table(metrics: Json) -> str:
         body.append(f'<tr><th scope="row">Expected of a blind pool</th>{cells}{_NONE}</tr>')
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="All results"><table>'
-        f'<thead><tr><th scope="col">Method</th>{head}<th scope="col">Items over all queries</th></tr></thead>'
+        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>'
         f"<tbody>{''.join(body)}</tbody></table></div>"
     )
 
@@ -184,6 +187,21 @@ def learning(log: Sequence[Json]) -> str:
     return _raised(log) + _charts(charts)
 
 
+def losses(log: Sequence[Json]) -> str:
+    """The loss of the warm start and of every retriever that was trained."""
+    charts = []
+    for stage in dict.fromkeys(line["stage"] for line in log if line["stage"] not in ("folm", "valid")):
+        series = _series(log, stage, {"loss": "training", "held_out_loss": "held out"}.get)
+        lines = [
+            svg.Line(label=label, style=style, points=series[label])
+            for label, style in (("training", "m-train"), ("held out", "m-valid"))
+            if label in series
+        ]
+        if lines:
+            charts.append(svg.line_chart(lines, title=f"Loss: {stage.replace('_', ' ')}", x_label="step"))
+    return _charts(charts)
+
+
 def _raised(log: Sequence[Json]) -> str:
     """Which alarms and failure modes validation named, and at which steps."""
     steps: dict[str, list[str]] = {}
@@ -226,12 +244,23 @@ def side_by_side(samples: Sequence[Json]) -> str:
     for place, sample in enumerate(samples):
         references = set(sample.get("references", []))
         order = [name for name in _CARD_ORDER if name in sample["methods"]]
-        cards = "".join(_set_card(name, sample["methods"][name], references) for name in order)
-        found = f"<p class='hint' style='padding:0 16px'>Reference: {escape(', '.join(sorted(references)))}</p>"
-        blocks.append(
-            f"<details{' open' if place == 0 else ''}><summary>{escape(sample['query'])}</summary>"
-            f'{found if references else ""}<div class="sets" tabindex="0">{cards}</div></details>'
+        cards = "".join(
+            _set_card(method_name(name), f"m-{name}", sample["methods"][name], references) for name in order
         )
+        found = f'<p class="hint inset">Reference: {escape(", ".join(sorted(references)))}</p>'
+        blocks.append(_fold(sample["query"], (found if references else "") + _cards(cards), open_=place == 0))
+    return "".join(blocks)
+
+
+def over_training(samples: Sequence[Json]) -> str:
+    """A fold per validation query with one card per validation, in the order of the steps."""
+    blocks = []
+    for place, sample in enumerate(samples):
+        cards = "".join(
+            _set_card(f"Step {step['step']}: reward {svg.number(step['reward'])}", "m-valid", step, set())
+            for step in sample["steps"]
+        )
+        blocks.append(_fold(sample["query"], _cards(cards), open_=place == 0))
     return "".join(blocks)
 
 
@@ -295,7 +324,15 @@ def _tile(big: str, words: str) -> str:
     return f'<div class="tile"><b>{escape(big)}</b><span>{escape(words)}</span></div>'
 
 
-def _set_card(name: str, sample: Json, references: set[str]) -> str:
+def _fold(title: str, body: str, *, open_: bool) -> str:
+    return f"<details{' open' if open_ else ''}><summary>{escape(title)}</summary>{body}</details>"
+
+
+def _cards(cards: str) -> str:
+    return f'<div class="sets" tabindex="0" role="region" aria-label="Sets">{cards}</div>'
+
+
+def _set_card(title: str, style: str, sample: Json, references: set[str]) -> str:
     directions = sample.get("subqueries", [])
     seen: set[str] = set()
     rows = []
@@ -305,9 +342,7 @@ def _set_card(name: str, sample: Json, references: set[str]) -> str:
         rows.append(f"<li{f' class={chr(34)}{classes}{chr(34)}' if classes else ''}>{escape(item)}{under}</li>")
         seen.add(item)
     warning = "" if sample.get("valid", True) else '<p class="warn">answer unusable: the plain query\'s items</p>'
-    return (
-        f'<div class="set m-{escape(name)}"><h3>{escape(method_name(name))}</h3>{warning}<ol>{"".join(rows)}</ol></div>'
-    )
+    return f'<div class="set {escape(style)}"><h3>{escape(title)}</h3>{warning}<ol>{"".join(rows)}</ol></div>'
 
 
 def _series(log: Sequence[Json], stage: str, rename: Any) -> dict[str, list[tuple[float, float]]]:

@@ -93,10 +93,10 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool =
         return tick(base**value) if log else tick(value)
 
     parts = [
-        _grid_line(left, py(t), WIDTH - right, py(t)) + _text(left - 6, py(t) + 4, written(t, 10), "end") for t in ticks
+        _grid_line(left, py(t), WIDTH - right, py(t)) + text(left - 6, py(t) + 4, written(t, 10), "end") for t in ticks
     ]
-    parts += [_text(px(t), height - bottom + 16, written(t, 2), "middle") for t in across if x_low <= t <= x_high]
-    parts.append(_text((left + WIDTH - right) / 2, height - 3, x_label, "middle", "axis"))
+    parts += [text(px(t), height - bottom + 16, written(t, 2), "middle") for t in across if x_low <= t <= x_high]
+    parts.append(text((left + WIDTH - right) / 2, height - 3, x_label, "middle", "axis"))
     for line in lines:
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in line.points)
         dashed = f' stroke-dasharray="{line.dash}"' if line.dash else ""
@@ -106,9 +106,9 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool =
     if named:
         ends = [py(line.points[-1][1]) for line in lines]
         for line, y in zip(lines, spread_out(ends, 13, top + 4, height - bottom), strict=True):
-            parts.append(_text(px(line.points[-1][0]) + 8, y + 4, line.label))
+            parts.append(text(px(line.points[-1][0]) + 8, y + 4, line.label))
     last = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
-    return _figure(title, f"{title} over {x_label}: {last}", WIDTH, height, [*legend, *parts])
+    return figure(title, f"{title} over {x_label}: {last}", WIDTH, height, [*legend, *parts])
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, note: str = "") -> str:
@@ -125,7 +125,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str, note: str = "") -> str:
     for place, bar in enumerate(bars):
         y = 4 + row * place
         start, end = sorted((px(0), px(bar.value)))
-        parts.append(_text(left - 8, y + 14, bar.label, "end"))
+        parts.append(text(left - 8, y + 14, bar.label, "end"))
         parts.append(
             f'<rect class="{bar.style}" x="{start:.1f}" y="{y + 3}" width="{max(end - start, 1):.1f}"'
             ' height="15" rx="3"/>'
@@ -133,9 +133,9 @@ def bar_chart(bars: Sequence[Bar], *, title: str, note: str = "") -> str:
         if bar.error > 0:
             low_x, high_x, middle = px(bar.value - bar.error), px(bar.value + bar.error), y + 10.5
             parts.append(f'<path class="whisker" d="M{low_x:.1f} {middle}H{high_x:.1f}"/>')
-        parts.append(_text(px(max(bar.value + bar.error, 0)) + 6, y + 14, number(bar.value), "start", "value"))
+        parts.append(text(px(max(bar.value + bar.error, 0)) + 6, y + 14, number(bar.value), "start", "value"))
     described = ", ".join(f"{bar.label} {number(bar.value)}" for bar in bars)
-    return _figure(title, f"{title}: {described}", WIDTH, height, parts, note)
+    return figure(title, f"{title}: {described}", WIDTH, height, parts, note)
 
 
 def span_chart(spans: Sequence[Span], *, title: str, low: float, high: float) -> str:
@@ -151,15 +151,15 @@ def span_chart(spans: Sequence[Span], *, title: str, low: float, high: float) ->
     parts = []
     for power in range(first, last + 1):
         x = px(10.0**power)
-        parts.append(_grid_line(x, 0, x, bottom) + _text(x, bottom + 15, milliseconds(10.0**power), "middle"))
+        parts.append(_grid_line(x, 0, x, bottom) + text(x, bottom + 15, milliseconds(10.0**power), "middle"))
     for place, span in enumerate(spans):
         y = 16 + row * place
-        parts.append(_text(left - 8, y + 4, span.label, "end"))
+        parts.append(text(left - 8, y + 4, span.label, "end"))
         parts.append(f'<path class="tail {span.style}" d="M{px(span.low):.1f} {y}H{px(span.high):.1f}"/>')
         parts.append(_dot(px(span.low), y, 5.5, span.style))
-        parts.append(_text(max(px(span.high), px(span.low) + 5) + 7, y + 4, milliseconds(span.low), "start", "value"))
+        parts.append(text(max(px(span.high), px(span.low) + 5) + 7, y + 4, milliseconds(span.low), "start", "value"))
     described = ", ".join(f"{span.label} {milliseconds(span.low)}" for span in spans)
-    return _figure(title, f"{title}, median: {described}", WIDTH, bottom + 22, parts)
+    return figure(title, f"{title}, median: {described}", WIDTH, bottom + 22, parts)
 
 
 def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str) -> str:
@@ -174,15 +174,13 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
     def py(y: float) -> float:
         return height - bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (height - top - bottom)
 
-    parts = [
-        _grid_line(left, py(t), WIDTH - right, py(t)) + _text(left - 6, py(t) + 4, tick(t), "end") for t in y_ticks
-    ]
+    parts = [_grid_line(left, py(t), WIDTH - right, py(t)) + text(left - 6, py(t) + 4, tick(t), "end") for t in y_ticks]
     parts += [
-        _grid_line(px(t), top, px(t), height - bottom) + _text(px(t), height - bottom + 15, tick(t), "middle")
+        _grid_line(px(t), top, px(t), height - bottom) + text(px(t), height - bottom + 15, tick(t), "middle")
         for t in x_ticks
     ]
-    parts.append(_text((left + WIDTH - right) / 2, height - 3, f"{x_label} →", "middle", "axis"))
-    parts.append(_text(4, 12, f"↑ {y_label}", "start", "axis"))
+    parts.append(text((left + WIDTH - right) / 2, height - 3, f"{x_label} →", "middle", "axis"))
+    parts.append(text(4, 12, f"↑ {y_label}", "start", "axis"))
     labels: list[str] = []
     front = pareto_front([(dot.x, dot.y) for dot in dots])
     if len(front) > 1:
@@ -197,7 +195,7 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
         parts.append(f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape))
         labels.append(_place_label(dot.label, x, y, beside + 4, taken, left, height - bottom))
     described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
-    return _figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *labels])
+    return figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *labels])
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -272,7 +270,7 @@ def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:
         if x > 46 and x + room > WIDTH:
             x, y = 46.0, y + 16
         parts.append(f'<rect class="{line.style}" x="{x:.0f}" y="{y + 2}" width="10" height="10" rx="2"/>')
-        parts.append(_text(x + 14, y + 11, line.label))
+        parts.append(text(x + 14, y + 11, line.label))
         x += room
     return parts, y + 18
 
@@ -295,8 +293,8 @@ def _place_label(
         inside = at >= left and box[2] <= WIDTH and box[1] >= 14 and box[3] <= floor
         if inside and not any(_overlap(box, other) for other in taken):
             taken.append(box)
-            return _text(at, base, label, style="halo")
-    return _text(min(x + beside, WIDTH - width), y + 4, label, style="halo")
+            return text(at, base, label, style="halo")
+    return text(min(x + beside, WIDTH - width), y + 4, label, style="halo")
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
@@ -307,9 +305,9 @@ def _label_room(labels: Sequence[str]) -> float:
     return 12 + CHARACTER * max(len(label) for label in labels)
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", style: str = "") -> str:
+def text(x: float, y: float, words: str, anchor: str = "start", style: str = "") -> str:
     klass = f' class="{style}"' if style else ""
-    return f'<text{klass} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text{klass} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
 def _dot(x: float, y: float, radius: float, style: str) -> str:
@@ -327,7 +325,7 @@ def _grid_line(x1: float, y1: float, x2: float, y2: float) -> str:
     return f'<path class="grid" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>'
 
 
-def _figure(title: str, described: str, width: int, height: float, parts: Sequence[str], note: str = "") -> str:
+def figure(title: str, described: str, width: int, height: float, parts: Sequence[str], note: str = "") -> str:
     caption = f"<figcaption>{escape(title)}{f' <small>{escape(note)}</small>' if note else ''}</figcaption>"
     label = escape(described, quote=True)
     svg = f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{label}">{"".join(parts)}</svg>'

@@ -16,6 +16,7 @@ import pytest
 from support import ROOT, TINY, environment, r4t, wait_for
 
 from r4t.config import load_config
+from r4t.evaluation.training_samples import KEPT, read_samples
 from r4t.lineage import verify
 from r4t.methods.build import UNTRAINED
 from r4t.tracking import read_metrics
@@ -114,6 +115,17 @@ def test_c24_the_validation_curve_and_the_policy_it_kept(finished: Path) -> None
     best = max(eligible, key=lambda line: line["values"]["reward"])
     assert kept["reward"] == best["values"]["reward"]
     assert kept["step"] in {line["step"] for line in eligible if line["values"]["reward"] == kept["reward"]}
+
+
+def test_every_validation_keeps_sets_of_the_same_queries(finished: Path) -> None:
+    config = load_config(TINY)
+    kept = read_samples(finished / "folm")
+    assert len(kept) == min(KEPT, config.rl.validate_queries)
+    for sample in kept:
+        assert [step["step"] for step in sample["steps"]] == [0, config.rl.steps]
+        assert all(len(step["items"]) == config.fanout.k for step in sample["steps"] if step["valid"])
+    recorded = json.loads((finished / "folm" / "manifest.json").read_text())["files"]
+    assert {f"samples/step-{step:05d}.json" for step in (0, config.rl.steps)} <= set(recorded)
 
 
 def test_w_and_b_holds_the_numbers_of_the_run(finished: Path) -> None:

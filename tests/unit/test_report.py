@@ -15,6 +15,7 @@ from r4t.errors import UserError
 from r4t.evaluation import svg
 from r4t.evaluation.labels import in_words
 from r4t.evaluation.report import render, write_report
+from r4t.evaluation.run_page import RunRecord
 from r4t.lineage import write_json
 from r4t.tracking import MetricsFile
 
@@ -64,6 +65,10 @@ def metrics(**changes: Any) -> dict[str, Any]:
     return base | changes
 
 
+def rendered(**parts: Any) -> str:
+    return render(RunRecord(**parts))
+
+
 class Reader(HTMLParser):
     """Checks that tags nest, and collects table rows and every tag that was opened."""
 
@@ -108,7 +113,7 @@ def results(page: str) -> dict[str, dict[str, str]]:
 
 
 def test_a_metric_that_does_not_apply_is_an_empty_cell_never_zero() -> None:
-    table = results(render(name="run", metrics=metrics()))
+    table = results(rendered(name="run", metrics=metrics()))
     assert table["Random"]["Reward"] == ""
     assert table["Random"]["Diversity"].startswith("0.770")
     assert table["Zero-shot"]["Groundedness"] == ""
@@ -116,14 +121,14 @@ def test_a_metric_that_does_not_apply_is_an_empty_cell_never_zero() -> None:
 
 
 def test_c58_groundedness_of_the_compiled_retriever_is_empty_and_its_substitute_labelled() -> None:
-    table = results(render(name="run", metrics=metrics()))
+    table = results(rendered(name="run", metrics=metrics()))
     assert table["R4T-Diffusion"]["Groundedness"] == ""
     assert table["R4T-Diffusion"]["Manifold"].startswith("0.400")
     assert table["R4T-FOLM"]["Manifold"] == ""
 
 
 def test_c60_deviations_stand_next_to_the_results() -> None:
-    assert "Encoder: wordllama." in render(name="run", metrics=metrics())
+    assert "Encoder: wordllama." in rendered(name="run", metrics=metrics())
 
 
 def test_hostile_names_are_text_in_every_section() -> None:
@@ -135,26 +140,26 @@ def test_hostile_names_are_text_in_every_section() -> None:
         "methods": {"zero_shot": {"items": [HOSTILE], "subqueries": [HOSTILE], "valid": False}},
     }
     control = {"runs": [{"name": HOSTILE, "curve": [{"step": 0, "distinct": 1.0}, {"step": 1, "distinct": 0.5}]}]}
-    page = render(name=HOSTILE, metrics=hostile, samples=[sample], control=control)
+    page = rendered(name=HOSTILE, metrics=hostile, samples=[sample], control=control)
     tags = read(page).tags
     assert not [tag for tag, attributes in tags if tag in ("script", "img") or "onerror" in attributes]
     assert page.count("&lt;script&gt;") >= 8
 
 
 def test_the_page_loads_nothing_from_elsewhere() -> None:
-    tags = read(render(name="run", metrics=metrics())).tags
+    tags = read(rendered(name="run", metrics=metrics())).tags
     assert not [a for tag, a in tags if tag == "link" or "src" in a or str(a.get("href", "#"))[0] != "#"]
 
 
 def test_every_chart_says_in_words_what_it_shows() -> None:
-    charts = [a for tag, a in read(render(name="run", metrics=metrics())).tags if tag == "svg"]
+    charts = [a for tag, a in read(rendered(name="run", metrics=metrics())).tags if tag == "svg"]
     assert len(charts) >= 5
     assert all(a["role"] == "img" and a["aria-label"] for a in charts)
     assert any("R4T-Diffusion 12 ms" in str(a["aria-label"]) for a in charts)
 
 
 def test_sections_without_data_are_left_out() -> None:
-    page = render(name="run", metrics=metrics(methods={"random": {"diversity": cell(0.7)}}, checks=[], deviations=[]))
+    page = rendered(name="run", metrics=metrics(methods={"random": {"diversity": cell(0.7)}}, checks=[], deviations=[]))
     for anchor in ("latency", "control", "sets", "deviations", "checks", "trade-off", "learning"):
         assert f'id="{anchor}"' not in page
     assert 'id="results"' in page
@@ -162,7 +167,7 @@ def test_sections_without_data_are_left_out() -> None:
 
 def test_references_and_repeats_are_marked_in_the_sets() -> None:
     sample = {"query": "q", "references": ["flour"], "methods": {"r4t_folm": {"items": ["flour", "egg", "egg"]}}}
-    page = render(name="run", metrics=metrics(), samples=[sample])
+    page = rendered(name="run", metrics=metrics(), samples=[sample])
     assert '<li class="hit">flour</li><li>egg</li><li class="again">egg</li>' in page
 
 
@@ -213,7 +218,7 @@ def test_alarms_and_failure_modes_are_listed_with_their_steps_and_not_drawn() ->
         return {"stage": "valid", "step": step, "values": values}
 
     log = [valid(0), valid(5, **{"mode/semantic_drift": 1.0}), valid(9, **{"mode/semantic_drift": 1.0})]
-    page = render(name="run", metrics=metrics(), log=log)
+    page = rendered(name="run", metrics=metrics(), log=log)
     assert "semantic drift (failure mode) at step 5, 9" in page
     assert "alarm/distinct" not in page
-    assert "No validation raised" in render(name="run", metrics=metrics(), log=[valid(0)])
+    assert "No validation raised" in rendered(name="run", metrics=metrics(), log=[valid(0)])

@@ -1,0 +1,57 @@
+// All state of the page is in its address: a link shows the same page to someone else.
+
+const SHOWN = ["no_fanout", "mmr", "r4t_folm", "r4t_diffusion"];
+const SLIDER_K = 50;
+export const LIMITS = { spread: [0, 3], seed: [0, 99] };
+
+/** The state that an address stands for. `about` is what the server says of itself. */
+export function read(search, about) {
+  const given = new URLSearchParams(search);
+  const known = about.methods.map((method) => method.name);
+  const asked = (given.get("m") ?? "").split(",").filter((name) => known.includes(name));
+  const filters = {};
+  for (const { column, values } of about.filters ?? []) {
+    const wanted = given.getAll(`f.${column}`).filter((value) => values.includes(value));
+    if (wanted.length) filters[column] = wanted;
+  }
+  return {
+    tab: given.get("tab") === "run" ? "run" : "explore",
+    query: (given.get("q") ?? "").slice(0, about.limits.characters),
+    k: Math.round(number(given.get("k"), Math.min(10, mostItems(about)), 1, mostItems(about))),
+    spread: number(given.get("spread"), 1, ...LIMITS.spread),
+    seed: Math.round(number(given.get("seed"), 0, ...LIMITS.seed)),
+    methods: asked.length ? asked : usual(about),
+    filters,
+  };
+}
+
+/** The address of a state; what is as usual is left out. */
+export function write(state, about) {
+  const address = new URLSearchParams();
+  if (state.tab === "run") address.set("tab", "run");
+  if (state.query) address.set("q", state.query);
+  if (state.k !== Math.min(10, mostItems(about))) address.set("k", state.k);
+  if (state.spread !== 1) address.set("spread", state.spread);
+  if (state.seed !== 0) address.set("seed", state.seed);
+  if (state.methods.join() !== usual(about).join()) address.set("m", state.methods.join(","));
+  for (const [column, values] of Object.entries(state.filters)) {
+    for (const value of values) address.append(`f.${column}`, value);
+  }
+  const text = address.toString().replaceAll("%2C", ",");
+  return text ? `?${text}` : location.pathname;
+}
+
+export function mostItems(about) {
+  return Math.min(SLIDER_K, about.limits.k, about.catalog.items);
+}
+
+function usual(about) {
+  const names = about.methods.map((method) => method.name);
+  const found = SHOWN.filter((name) => names.includes(name));
+  return found.length ? found : names.slice(0, 4);
+}
+
+function number(text, otherwise, low, high) {
+  const value = text === null || text.trim() === "" ? NaN : Number(text);
+  return Number.isFinite(value) ? Math.min(Math.max(value, low), high) : otherwise;
+}
