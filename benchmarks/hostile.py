@@ -68,7 +68,13 @@ def request(number: int, rng: random.Random) -> tuple[bytes, bool]:
         return _head("POST", "/v1/retrieve", marker) + f"content-length: {size}\r\n\r\n".encode() + b"x" * 100, False
     if kind == 9:
         return rng.choice(
-            [b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\r\n", b"POST", b"GET /" + b"h" * 70_000]
+            [
+                b"\x16\x03\x01\x02\x00",
+                b"GET / HTTP/9.9\r\nconnection: close\r\n\r\n",
+                b"\r\n\r\n\r\n",
+                b"POST",
+                b"GET /" + b"h" * 70_000,
+            ]
         ), rng.random() < 0.5
     if kind == 10:
         method = rng.choice(["PUT", "DELETE", "TRACE", "OPTIONS", "PATCH", "HEAD"])

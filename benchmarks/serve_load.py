@@ -166,6 +166,32 @@ async def offered(url: str, rate: float, seconds: float, seed: int = 0) -> dict[
     }
 
 
+async def flood(url: str, clients: int, seconds: float) -> dict[str, Any]:
+    """Clients that ask again as soon as they have an answer, and a tenth of a second after they were turned away."""
+    taken: list[float] = []
+    statuses: Counter[str] = Counter()
+    ends = time.perf_counter() + seconds
+
+    async def ask(client: httpx.AsyncClient, number: int) -> None:
+        while (start := time.perf_counter()) < ends:
+            response = await client.post("/v1/retrieve", json={"query": TEXTS[number % len(TEXTS)], "k": 10})
+            statuses[str(response.status_code)] += 1
+            if response.is_success:
+                taken.append(time.perf_counter() - start)
+            else:
+                await asyncio.sleep(0.1)
+
+    limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
+    async with httpx.AsyncClient(base_url=url, limits=limits, timeout=60) as client:
+        await asyncio.gather(*(ask(client, number) for number in range(clients)))
+    return {
+        "clients": clients,
+        "answered_per_s": round(len(taken) / seconds, 2),
+        "statuses": dict(statuses),
+        **_percentiles(taken),
+    }
+
+
 def rates(folder: Path, wanted: list[float], seconds: float) -> list[dict[str, Any]]:
     """Latency against offered load."""
     with server(folder) as (url, _):
@@ -197,14 +223,14 @@ def overload(folder: Path, seconds: float) -> dict[str, Any]:
     """Far more than the server can do, with little room to wait: what is shed, and how soon it answers again."""
     with server(folder, "serve.max_waiting=64") as (url, process):
         calm = asyncio.run(offered(url, 5, 3))
-        flood = asyncio.run(offered(url, 600, seconds))
+        crowd = asyncio.run(flood(url, 200, seconds))
         start = time.perf_counter()
         httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60).raise_for_status()
         recovered = (time.perf_counter() - start) * 1e3
         after = asyncio.run(offered(url, 5, 3))
         return {
             "before": calm,
-            "flood": flood,
+            "flood": crowd,
             "first_answer_after_ms": round(recovered, 1),
             "after": after,
             "memory_mib": round(process.memory_info().rss / 2**20, 1),

@@ -44,8 +44,9 @@ def build(args: dict[str, Any]) -> serve.Application:
     def replica() -> Starlette:
         return replica_app(folders, settings)
 
-    deployment = serve.deployment(serve.ingress(replica)(), name=NAME, **deployment_options(settings))
-    return deployment.bind()
+    deployment: Any = serve.deployment(serve.ingress(replica)(), name=NAME, **deployment_options(settings))
+    application: serve.Application = deployment.bind()
+    return application
 
 
 def replica_app(folders: Sequence[Path], settings: Serve) -> Starlette:
@@ -103,5 +104,6 @@ def run(folders: Sequence[Path], settings: Serve, host: str, port: int, ready: C
         ready()
         while not stopped.wait(1.0):
             pass
+        serve.delete(NAME)  # replicas finish what they have while the proxies still stand; a shutdown ends both at once
     finally:
         serve.shutdown()

@@ -19,7 +19,7 @@ def mend() -> None:
         return
     from ray.serve._private import config
 
-    config._proto_to_dict = as_dict  # type: ignore[attr-defined,unused-ignore]
+    vars(config)["_proto_to_dict"] = as_dict
 
 
 def hook(runtime_env: dict[str, Any] | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -57,7 +58,7 @@ def start(address: str | None = None, hook: str | None = None) -> None:
     session calls first, as `module.function`."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    extra = {"runtime_env": {"worker_process_setup_hook": hook}} if hook else {}
+    extra: dict[str, Any] = {"runtime_env": {"worker_process_setup_hook": hook}} if hook else {}
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     if where == "local":
         ray.init(

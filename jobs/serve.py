@@ -23,6 +23,8 @@ from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 from r4t.serving.watch import Watcher
 
+KEPT_ALIVE = 75  # seconds, longer than clients keep theirs: who closes first must not be who is asked
+
 
 def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None = None) -> None:
     """Serves until SIGTERM or SIGINT, then finishes what was admitted. Port 0 takes a free one.
@@ -73,6 +75,7 @@ def serve_on_ray(
     from cluster.session import start
 
     mend()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
     start(address, HOOK)
     try:
         run(folders, settings, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
@@ -87,6 +90,7 @@ def server_config(app: object, settings: Serve) -> uvicorn.Config:
         app,  # type: ignore[arg-type]
         http=patient_protocol(settings.body_timeout),
         log_level="error",
+        timeout_keep_alive=KEPT_ALIVE,
         timeout_graceful_shutdown=int(settings.drain),
         server_header=False,
     )

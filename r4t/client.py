@@ -56,7 +56,7 @@ class Client:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         key = key or os.environ.get(KEY_VARIABLE) or None
-        headers = {"Authorization": f"Bearer {key}".encode()} if key else {}
+        headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}  # as bytes: a key need not be ASCII
         self._http = httpx.Client(base_url=url, timeout=timeout, headers=headers, transport=transport)
         self._retries, self._sleep = retries, sleep
 
@@ -106,7 +106,7 @@ class Client:
             last = attempt == self._retries
             try:
                 response = self._http.request(method, path, json=body)
-            except (httpx.ConnectError, httpx.RemoteProtocolError) as error:
+            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:  # asking again changes nothing
                 if last:
                     raise UserError(
                         f"no server answers at {self._http.base_url} ({error}): start one with `r4t serve RUN`"
