@@ -33,7 +33,8 @@ def read_table(path: Path, key: str, *, texts: Collection[str] = ()) -> pa.Table
         raise UserError(f"no file at {path}: {key} must be the path of {FORMATS}")
     try:
         table = _read_folder(path, key) if path.is_dir() else _read_file(path, key, texts)
-    except pa.ArrowException as error:
+        table.validate(full=True)  # text that is no UTF-8 is found by no reader
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path} ({key}) cannot be read by its ending: {error}") from None
     twice = [name for name, count in Counter(table.column_names).items() if count > 1]
     if twice:

@@ -11,7 +11,6 @@ Whatever goes wrong is {"error": {"type", "message"}} with a status that says wh
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hmac
 import json
@@ -138,7 +137,7 @@ def _credential(header: str) -> str:
     if scheme.lower() == "bearer":
         return value.strip()
     if scheme.lower() == "basic":
-        with contextlib.suppress(binascii.Error):
+        with contextlib.suppress(ValueError):  # no base64, or no ASCII
             raw = base64.b64decode(value, validate=True)
             try:
                 pair = raw.decode()
