@@ -146,7 +146,8 @@ YAML += [
 ]
 CSV = [b",", b'"', b"\n", b"\r", b"\0", b"\xef\xbb\xbf", b"item_id", b"text", b"title,item_ids", b"1e5", b"2020-01-01"]
 ROWS = [
-    b'{"item_id": "a", "text": "soup", "title": "x", "item_ids": ["a"]}\n{"item_id": "b", "text": "pie"}\n',
+    b'{"item_id": "a", "text": "soup", "title": "x", "item_ids": ["a"]}\n'
+    b'{"item_id": "b", "text": "pie", "title": "y", "item_ids": ["a", "b"]}\n',
     b'{"item_id": 1, "text": ["a", "b"], "title": "2020-05-01", "item_ids": "1 1"}\n',
 ]
 CONFIG = (

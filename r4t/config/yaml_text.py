@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from r4t.errors import UserError
 
 BYTES = 1 << 20  # of a file
 VALUES = 100_000  # of a document, aliases written out
+DEPTH = 100  # of brackets in brackets: PyYAML takes seconds to give up on a thousand
 # What PyYAML's scalar constructors raise beside YAMLError, for example on `!!bool x`, `!!int ""` and `2001-99-99`.
 _UNREADABLE = (yaml.YAMLError, ValueError, KeyError, IndexError, AttributeError, TypeError, RecursionError)
 
@@ -34,6 +36,11 @@ def read_yaml(text: str, what: str) -> Any:
     Aliases are allowed while the document stays small with each of them written out; `&a [*a, *a]` nested thirty times
     would be a billion values.
     """
+    depth = 0
+    for bracket in re.findall(r"[][{}]", text):
+        depth = depth + 1 if bracket in "[{" else max(0, depth - 1)
+        if depth > DEPTH:
+            raise UserError(f"{what} is not valid YAML here: brackets nest more than {DEPTH} deep")
     try:
         found = yaml.safe_load(text)
     except _UNREADABLE as error:
@@ -47,7 +54,7 @@ def _count(value: Any, limit: int, around: tuple[int, ...]) -> int:
     """Values in `value`, aliases written out; more than `limit` as soon as that is sure."""
     if not isinstance(value, dict | list | set | tuple):
         return 1
-    if id(value) in around or len(around) > 100:
+    if id(value) in around or len(around) > DEPTH:
         return limit + 1
     total = 1
     for child in [*value.keys(), *value.values()] if isinstance(value, dict) else value:

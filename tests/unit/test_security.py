@@ -64,14 +64,14 @@ BOMB = "a: &a [x, x]\n" + "".join(
 
 
 @pytest.mark.parametrize(
-    "text", [BOMB, "a: &a [*a]", "[" * 5000, "data: " + "{a: " * 200 + "}" * 200, "!!python/object/apply:os.getcwd []"]
+    "text", [BOMB, "a: &a [*a]", "[" * 100_000, "- " * 100_000, "data: " + "{a: " * 200 + "}" * 200, "!!python/object/apply:os.getcwd []"]
 )
 def test_yaml_bombs_are_refused_at_once(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UserError, match=r"not valid YAML|unfold") as error:
         load_config(tmp_path / "c.yaml")
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 1
     assert len(str(error.value)) < 2000
 
 
