@@ -1,4 +1,4 @@
-"""What the site's build adds to the pages: the list of every message, and no links into source files, which it has not."""
+"""What the site's build changes in the pages: it lists every message, and unlinks source files, which it has not."""
 
 from __future__ import annotations
 
