@@ -29,7 +29,7 @@ audit: install  ## known vulnerabilities of the locked versions; needs the advis
 
 sbom: install  ## CycloneDX bills of materials of the locks: build/sbom-*.json
 	mkdir -p build
-	for lock in cpu gpu; do .venv/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o build/sbom-$$lock.json locks/$$lock.txt || exit 1; done
+	for lock in cpu gpu; do .venv/bin/cyclonedx-py requirements --output-reproducible --of JSON -o build/sbom-$$lock.json locks/$$lock.txt || exit 1; done
 
 install:  ## .venv from the CPU lock
 	@bash tools/install.sh cpu

@@ -85,14 +85,14 @@ def check(target: Target, data: bytes, result: Result) -> None:
 
 
 def fuzz(target: Target, inputs: int, seconds: float, seed: int) -> Result:
-    """At most `inputs` mutated inputs, and at most `seconds`, whichever ends first."""
+    """At most `inputs` mutated inputs, and at most `seconds` of processor time, whichever ends first."""
     rng = random.Random(f"{seed} {target.name}")
-    result, started, process = Result(target.name), time.monotonic(), psutil.Process()
+    result, started, process = Result(target.name), time.process_time(), psutil.Process()
     check(target, target.seeds[0], Result("warm-up"))
     before = process.memory_info().rss
-    while result.inputs < inputs and time.monotonic() - started < seconds and len(result.findings) < KEPT:
+    while result.inputs < inputs and time.process_time() - started < seconds and len(result.findings) < KEPT:
         check(target, mutate(rng, target.seeds, target.words), result)
-    result.seconds = round(time.monotonic() - started, 1)
+    result.seconds = round(time.process_time() - started, 1)
     result.slowest = round(result.slowest, 3)
     grown = process.memory_info().rss - before
     result.grown_mib = round(grown / 2**20, 1)
@@ -119,7 +119,7 @@ def coverage_guided(target: Target, inputs: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=1_000_000, help="over all targets, shared by their speed")
-    parser.add_argument("--seconds", type=float, default=1200.0, help="limit for each target")
+    parser.add_argument("--seconds", type=float, default=1200.0, help="of processor time, limit for each target")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--target", choices=[target.name for target in TARGETS], help="only this one")
     parser.add_argument("--coverage", action="store_true", help="guided by atheris; needs --target")

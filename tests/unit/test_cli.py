@@ -22,7 +22,7 @@ from r4t.verify import verify
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 COMMANDS = ("run", "retrieve", "evaluate", "report", "export", "control", "status", "verify", "doctor", "catalog")
-COMMANDS += ("sets", "serve-reward", "export-prompts", "import-policy", "manifest", "plan")
+COMMANDS += ("quickstart", "sets", "serve-reward", "export-prompts", "import-policy", "manifest", "plan")
 
 
 def test_help_answers_in_under_a_second_and_lists_every_command() -> None:
