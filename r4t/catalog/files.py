@@ -124,15 +124,13 @@ def _read_saved_dataset(folder: Path, key: str) -> pa.Table:
 def _read_parquet(path: Path, key: str) -> pa.Table:
     """A few kilobytes can declare, or repeat one long text into, more than the machine holds: refused before that."""
     footer, room = pq.read_metadata(path), memory_left()
-    declared = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
-    _check_room(path, key, declared, room)
-    repeated = [
-        chunk.path_in_schema
-        for i in range(footer.num_row_groups)
-        for chunk in map(footer.row_group(i).column, range(footer.num_columns))
-        if chunk.physical_type == "BYTE_ARRAY" and chunk.num_values * chunk.total_uncompressed_size > room
-    ]
-    table = pq.read_table(path, read_dictionary=sorted(set(repeated)))
+    # Of columns the footer is not asked: on a damaged one pyarrow 26 ends the process there, where reading raises.
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    _check_room(path, key, sum(group.total_byte_size for group in groups), room)
+    repeated = any(group.num_rows * group.total_byte_size > room for group in groups)
+    fields = footer.schema.to_arrow_schema() if repeated else ()
+    texts = [field.name for field in fields if pa.types.is_string(field.type) or pa.types.is_binary(field.type)]
+    table = pq.read_table(path, read_dictionary=texts)
     for column in table.columns:
         if pa.types.is_dictionary(column.type):
             _check_room(path, key, sum(map(_unfolded, column.chunks)), room)

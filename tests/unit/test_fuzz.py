@@ -55,6 +55,18 @@ def test_what_was_found_once_stays_mended(opened: Target) -> None:
         assert result.findings == [], data[:80]
 
 
+def test_a_damaged_footer_is_refused_and_does_not_end_the_process(tmp_path: Path) -> None:
+    """A byte of a column's histogram of levels; pyarrow's accessor of column metadata would abort."""
+    parquet = next(target for target in TARGETS if target.name == "parquet")
+    parquet.open(tmp_path)
+    whole = parquet.seeds[0]
+    refused = 0
+    for offset in range(len(whole) // 2, len(whole)):
+        for change in (1, 0x11, 0x80):
+            refused += not parquet.run(whole[:offset] + bytes([whole[offset] ^ change]) + whole[offset + 1 :])
+    assert refused > 100
+
+
 def test_a_crash_and_a_hang_are_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.fuzz.SLOW", 0.01)
 
