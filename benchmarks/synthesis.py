@@ -135,7 +135,7 @@ def size(out: Path) -> dict[str, float]:
 def replayed(run: Path, config: Config, dataset: Dataset, count: int) -> dict[str, Any]:
     """`count` rows through the job without an engine."""
     queries = np.resize(dataset.split("train"), -(-count // config.sets.samples_per_query))
-    with tempfile.TemporaryDirectory() as folder, session(config, "local"), PeakMemory() as memory:
+    with tempfile.TemporaryDirectory() as folder, session(config, "local"), PeakMemory(every=0.2) as memory:
         made = tasks(run, config, dataset, queries, Path(folder))
         found = streamed(stream_shards(made, config, run / "prepare", Replay, (run / RECORDED,)))
         return {"what": "replay"} | found | size(Path(folder)) | {"peak_gib": memory.bytes / 2**30}

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
+from ray.exceptions import RayActorError
 
 from cluster.devices import gpus, role_environment
 from cluster.engine import open_engine
@@ -25,6 +26,7 @@ from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import run_encoder
 from r4t.catalog.index import open_index
 from r4t.config import Config
+from r4t.errors import UserError
 from r4t.scoring import SetScorer
 from r4t.sets.parsed import ParseCount, count_parsed
 from r4t.sets.records import Written, build_shard, scoring_config
@@ -32,7 +34,8 @@ from r4t.sets.store import write_shard
 from r4t.sets.tensors import tensor_table
 
 WEIGHTS = "model.safetensors"
-WAITING_BYTES = 64 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
+SHARD_TRIES = 8  # losses of the same shard with its engine that are still taken for chance
+WAITING_BYTES = 16 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,15 +155,44 @@ def stream_shards(
     where completions come from elsewhere; it is called with a task's row and adds what `ShardSampler` adds.
     """
     _settle_ray_data(config)
-    done = (
+    standing: set[str] = set()
+    try:
+        for row in _job(tasks, config, prepare_folder, sampler, sampler_args or (config,)).iter_rows():
+            standing.add(row["path"])
+            yield ShardDone(
+                path=row["path"],
+                policy=row["policy"],
+                answers=row["answers"],
+                parsed=ParseCount(
+                    queries=row["queries"], statuses=tuple(row["statuses"]), examples=tuple(row["examples"])
+                ),
+                seconds_sampling=row["seconds_sampling"],
+                seconds_scoring=row["seconds_scoring"],
+            )
+    except RayActorError as error:
+        if "creation task" in str(error):  # it never came to a shard
+            raise
+        missing = [Path(task.path).name for task in tasks if task.path not in standing]
+        raise UserError(
+            f"an engine or scorer died {SHARD_TRIES} times of the same shard, one of the {len(missing)} missing "
+            f"({', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}): {error}\n"
+            "Where memory ran out, lower sets.shard_answers or rollout.max_num_seqs; what stands is kept"
+        ) from None
+
+
+def _job(
+    tasks: Sequence[ShardTask], config: Config, prepare_folder: Path, sampler: type, sampler_args: tuple[Any, ...]
+) -> ray.data.Dataset:
+    return (
         ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
         .map(
             cast(Any, sampler),  # Ray's annotation of `map` leaves out callable classes
-            fn_constructor_args=sampler_args or (config,),
+            fn_constructor_args=sampler_args,
             compute=_pool(config.rollout.workers, len(tasks)),
             num_cpus=config.rollout.cpus,
             num_gpus=gpus("rollout", config),
             runtime_env={"env_vars": role_environment("rollout", config)},
+            max_task_retries=SHARD_TRIES - 1,
         )
         .map(
             cast(Any, ShardScorer),
@@ -168,17 +200,9 @@ def stream_shards(
             compute=_pool(config.scorer.workers, len(tasks)),
             num_cpus=config.scorer.cpus,
             runtime_env={"env_vars": role_environment("scorer", config)},
+            max_task_retries=SHARD_TRIES - 1,
         )
     )
-    for row in done.iter_rows():
-        yield ShardDone(
-            path=row["path"],
-            policy=row["policy"],
-            answers=row["answers"],
-            parsed=ParseCount(queries=row["queries"], statuses=tuple(row["statuses"]), examples=tuple(row["examples"])),
-            seconds_sampling=row["seconds_sampling"],
-            seconds_scoring=row["seconds_scoring"],
-        )
 
 
 def _pool(workers: int, tasks: int) -> ActorPoolStrategy:

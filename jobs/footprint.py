@@ -8,17 +8,16 @@ from types import TracebackType
 
 import psutil
 
-SAMPLE_EVERY = 2.0  # seconds
-
 
 class PeakMemory:
-    """Samples in a thread while the block runs; `bytes` is the highest sum of proportional set sizes seen.
+    """Samples every so many seconds while the block runs; `bytes` is the highest sum of proportional set sizes seen.
 
     Proportional sizes share a page out among the processes that map it, so the sum counts shared memory once.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every: float = 2.0) -> None:
         self.bytes = 0
+        self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -35,7 +34,7 @@ class PeakMemory:
     def _watch(self) -> None:
         while True:
             self.bytes = max(self.bytes, tree_memory())
-            if self._stop.wait(SAMPLE_EVERY):
+            if self._stop.wait(self._every):
                 return
 
 

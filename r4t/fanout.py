@@ -102,7 +102,7 @@ def _block(text: str) -> tuple[str, list[str], int, str]:
         values = json.loads(body)
     except (json.JSONDecodeError, RecursionError):
         return "not_json", [], start, body
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+    if not isinstance(values, list) or set(map(type, values)) - {str}:
         return "not_strings", [], start, body
     if "\\u" in body:  # an escape may leave half a character, which no text file and no encoder takes
         values = [value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") for value in values]

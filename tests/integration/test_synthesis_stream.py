@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray import cloudpickle
 
 from benchmarks.synthesis import RECORDED, Replay, streamed, tasks
 from cluster.session import session
-from cluster.synthesis import stream_shards
+from cluster.synthesis import SHARD_TRIES, stream_shards
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
+from r4t.errors import UserError
 from r4t.fanout import format_answer
 from r4t.sets import read_shard
 from r4t.sets.reader import shard_paths
@@ -24,6 +29,7 @@ from tests.integration.small_run import NAMES, TRAIN, make_run, settings
 
 pytestmark = pytest.mark.slow
 SAMPLES = 6
+POISON = "shard-00003.parquet"
 
 
 def configured(**sets: Any) -> Config:
@@ -62,6 +68,25 @@ def made(run: Run, config: Config, folder: Path) -> tuple[dict[tuple[int, int], 
             terms = [float(values[i]) for values in s.terms.values() if s.valid[i]]
             rows[key] = (s.query_id[i], bool(s.valid[i]), s.rows[i].tolist(), texts, float(s.reward[i]), terms)
     return rows, counts
+
+
+class Poisoned(Replay):
+    """Dies of one shard, whenever it gets it."""
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        if row["path"].endswith(POISON):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(row)
+
+
+def test_a_shard_that_kills_every_engine_ends_the_job_and_the_others_stand(recorded: Run, tmp_path: Path) -> None:
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+    dataset = load_dataset(recorded.folder / "prepare")
+    shards = tasks(recorded.folder, configured(), dataset, dataset.split("train"), tmp_path)
+    with pytest.raises(UserError, match=rf"died {SHARD_TRIES} times.*{POISON}"):
+        list(stream_shards(shards, configured(), recorded.folder / "prepare", Poisoned, (recorded.folder / RECORDED,)))
+    assert 0 < len(shard_paths(tmp_path)) < len(shards)
+    assert POISON not in {path.name for path in shard_paths(tmp_path)}
 
 
 def test_rows_depend_neither_on_the_size_of_shards_nor_on_the_number_of_workers(recorded: Run, tmp_path: Path) -> None:

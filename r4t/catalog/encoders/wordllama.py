@@ -8,7 +8,7 @@ from r4t.catalog.encoders.base import Encoder, checked_dim
 from r4t.catalog.encoders.package import package_folder, plain_tokenizer
 from r4t.types import Floats
 
-CHUNK = 1024  # texts tokenised at a time
+CHUNK = 256  # texts tokenised at a time: the cache holds their vectors
 
 
 class WordLlamaEncoder(Encoder):
@@ -32,7 +32,7 @@ class WordLlamaEncoder(Encoder):
         return np.concatenate(parts)
 
     def _embed_chunk(self, texts: list[str]) -> Floats:
-        ids = [e.ids for e in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
+        ids = [e.ids for e in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
         counts = np.array([len(row) for row in ids])
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         sums = np.add.reduceat(self._table[np.concatenate(ids).astype(np.int64)], starts, axis=0)

@@ -9,7 +9,7 @@ from r4t.types import Ints
 
 GROUP = 16  # items looked into together, when the best of them is good enough
 LANES = 4  # times n: fewer would let two of the n best share one too often
-PREFIX = 1024  # items looked into one by one, for a first threshold
+PREFIX = 256  # items looked into one by one, for a first threshold
 ENTRIES = 1 << 20  # products of one block: the cache holds them
 
 
