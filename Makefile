@@ -2,7 +2,7 @@
 RUN_DIR ?= runs/quickstart
 PYTEST_ARGS ?=
 
-.PHONY: quickstart test fast check install gpu clean help
+.PHONY: quickstart test fast check site audit sbom install gpu clean help
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -20,6 +20,16 @@ check: install  ## formatting, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+site: install  ## the documentation as a site: build/site/index.html
+	.venv/bin/mkdocs build -q
+
+audit: install  ## known vulnerabilities of the locked versions; needs the advisory database on the network
+	for lock in cpu gpu dev; do .venv/bin/pip-audit --no-deps --disable-pip -r locks/$$lock.txt || failed=1; done; exit $${failed:-0}
+
+sbom: install  ## CycloneDX bills of materials of the locks: build/sbom-*.json
+	mkdir -p build
+	for lock in cpu gpu; do .venv/bin/cyclonedx-py requirements --output-reproducible --of JSON -o build/sbom-$$lock.json locks/$$lock.txt || exit 1; done
 
 install:  ## .venv from the CPU lock
 	@bash tools/install.sh cpu

@@ -34,8 +34,9 @@ from ray.cluster_utils import Cluster
 from benchmarks.environment import environment
 from cluster.session import ENVIRONMENT
 from r4t.errors import UserError
-from r4t.lineage import is_finished, verify
+from r4t.lineage import is_finished
 from r4t.sets.reader import shard_paths
+from r4t.verify import verify
 
 R4T = str(Path(sys.executable).with_name("r4t"))
 ACTORS = {"engine": "ShardSampler", "scorer": "ShardScorer"}

@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cluster.devices import role_environment
+from cluster.engine import chosen_engine
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.policy import check_policy, load_tokenizer
@@ -28,7 +29,10 @@ def check_model(folder: Path, config: Config) -> None:
             " models that bring their own code are not run here: give one of a built-in kind"
         ) from None
     named = set(model.architectures or [])
-    if not named & set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()) & _engine_architectures(config):
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    if chosen_engine(config) == "vllm":
+        known &= _engine_architectures(config)
+    if not named & known:
         raise UserError(
             f"policy.model {folder}: vLLM and transformers do not both know {' or '.join(sorted(named)) or 'it'} as a"
             " causal language model: give one they do, such as a LlamaForCausalLM or Qwen3ForCausalLM"

@@ -7,16 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import safe_open
 from vllm import LLM, CompletionOutput, SamplingParams, TokensPrompt
 from vllm.config.weight_transfer import WeightTransferConfig
 
 from cluster.devices import weight_transport
+from cluster.engine import PromptTokens, request_seed
 from r4t.config import Config
-from r4t.errors import UserError
-from r4t.fanout import build_prompt
-from r4t.policy import encode_prompt, load_tokenizer
+from r4t.policy import load_tokenizer
 from r4t.types import Completion
 
 
@@ -50,7 +48,7 @@ class RolloutEngine:
             use_tqdm_on_load=False,
         )
         self.llm.collective_rpc("use_seeded_sampling")
-        self._prompts: dict[str, tuple[int, ...]] = {}
+        self._prompts = PromptTokens(self.tokenizer, config)
         self._shapes: dict[str, tuple[int, ...]] = {}  # of the parameters that arrived last
 
     def generate(
@@ -70,13 +68,12 @@ class RolloutEngine:
         `temperature` 0 is greedy. top_p stays 1 so that the log-probabilities are those of the sampling law;
         without `logprobs`, which only training needs, answers come sooner.
         """
-        rl = self.config.rl
-        prompts = [self._prompt(text) for _, text in queries]
+        prompts = [self._prompts(text) for _, text in queries]
         params = [
             SamplingParams(
                 n=samples,
                 temperature=temperature,
-                max_tokens=min(rl.max_tokens, self.config.policy.max_length - len(prompt)),
+                max_tokens=self._prompts.room(prompt),
                 seed=request_seed(seed, row) + first_sample,
                 logprobs=0 if logprobs else None,
                 stop_token_ids=[self.tokenizer.eos_token_id],
@@ -137,25 +134,6 @@ class RolloutEngine:
             raise RuntimeError("no weights have arrived yet: publish a version before asking for its digest")
         (digests,) = self.llm.collective_rpc("digest_weights", args=(self._shapes,))
         return digests
-
-    def _prompt(self, text: str) -> tuple[int, ...]:
-        if text not in self._prompts:
-            fanout = self.config.fanout
-            prompt = build_prompt(text, style=fanout.prompt, task=self.config.task, domain=fanout.domain, k=fanout.k)
-            ids = tuple(encode_prompt(self.tokenizer, prompt))
-            room = self.config.policy.max_length - len(ids)
-            if room < 8:
-                raise UserError(
-                    f"the prompt of {text[:60]!r} takes {len(ids)} tokens and leaves {room} of policy.max_length for"
-                    " the answer: raise policy.max_length or shorten the query"
-                )
-            self._prompts[text] = ids
-        return self._prompts[text]
-
-
-def request_seed(seed: int, row: int) -> int:
-    """Seed of one query's request; vLLM adds the sample's index to it."""
-    return int(np.random.SeedSequence([seed, row]).generate_state(1)[0]) >> 2
 
 
 def _sampled(output: CompletionOutput) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""Starts rollout workers as Ray actors; vLLM itself is imported in those processes alone."""
+"""Starts rollout workers as Ray actors; the engine itself is imported in those processes alone."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from typing import Any
 import ray
 
 from cluster.devices import gpus, role_environment
+from cluster.engine import open_engine
 from cluster.roles import Placement
 from r4t.config import Config
 from r4t.types import Completion, Sampled
 
 
 class RolloutWorker:
-    """Holds one engine; see `cluster.rollout.RolloutEngine`. Its calls run one by one, in the order they were made."""
+    """Holds one engine; see `cluster.engine`. Its calls run one by one, in the order they were made."""
 
     def __init__(self, model_dir: Path, config: Config) -> None:
-        from cluster.rollout import RolloutEngine
-
-        self.engine = RolloutEngine(model_dir, config)
+        self.engine = open_engine(model_dir, config)
         self._load_seconds = 0.0
 
     def generate(self, queries: Sequence[tuple[int, str]], **sampling: Any) -> list[Completion]:

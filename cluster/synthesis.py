@@ -21,6 +21,7 @@ from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.exceptions import RayActorError
 
 from cluster.devices import gpus, role_environment
+from cluster.engine import open_engine
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import run_encoder
 from r4t.catalog.index import open_index
@@ -98,9 +99,7 @@ class ShardSampler:
 
     def _load(self, policy: Path, version: int) -> None:
         if self.engine is None:
-            from cluster.rollout import RolloutEngine  # vLLM takes over the process that imports it
-
-            self.engine = RolloutEngine(policy, self.config, version)
+            self.engine = open_engine(policy, self.config, version)
         elif str(policy) != self.policy:
             self.engine.load_weights(policy / WEIGHTS, version)
         self.policy = str(policy)

@@ -64,7 +64,7 @@ def check_instructions(cpu_info: Path = CPU_INFO) -> Check:
         name="instruction sets",
         ok="avx2" in found,
         found=" ".join(found) or "none that vLLM uses",
-        fix="vLLM's CPU build needs AVX2: take another machine, or cluster.device=cuda",
+        fix="vLLM's CPU build needs AVX2: rollout.engine auto takes transformers, slower; or cluster.device=cuda",
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs import catalog, interop, serving_commands, sets_commands
-from r4t.errors import UserError
+from r4t.errors import UserError, printable
 
 if TYPE_CHECKING:
     from jobs.run import Run
@@ -34,6 +35,12 @@ objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=Tru
 app.add_typer(objective, name="objective")
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that `r4t run` made.")]
+RunDir = Annotated[Path | None, typer.Option(help="Default: runs/<name of the config>.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="auto (the running Ray cluster), local, or HOST:PORT. Default: RAY_ADDRESS, else local."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -43,21 +50,35 @@ def run(
     stage: Annotated[
         str, typer.Option(help="prepare, folm, sets, retriever, evaluate, report or all; or distill.")
     ] = "all",
-    run_dir: Annotated[Path | None, typer.Option(help="Default: runs/<name of the config>.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="auto (the running Ray cluster), local, or HOST:PORT. Default: RAY_ADDRESS, else local."),
-    ] = None,
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    address: Address = None,
 ) -> None:
     """Run the pipeline from raw items to a report. A finished run does nothing; an interrupted one resumes."""
-    from jobs.pipeline import run_pipeline
     from r4t.config import load_config
 
-    settings = load_config(config, set_)
-    run_pipeline(settings, run_dir or Path("runs") / settings.name, stage, address)
+    _run(load_config(config, set_), run_dir, stage, address)
+
+
+@app.command()
+def quickstart(
+    config: Annotated[str, typer.Option(help="Which of the configurations that ship with R4T.")] = "quickstart",
+    run_dir: RunDir = None,
+    set_: Overrides = None,
+    address: Address = None,
+    list_: Annotated[bool, typer.Option("--list", help="Name them and what each is for, and run nothing.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print the file, to copy and change, and run nothing.")] = False,
+) -> None:
+    """Run a configuration that ships with R4T; needs no checkout, and by default no data of yours either."""
+    from jobs import shipped_configs as shipped
+    from r4t.config import load_config
+
+    if list_:
+        typer.echo(shipped.listing())
+    elif show:
+        typer.echo(shipped.path_of(config).read_text(), nl=False)
+    else:
+        _run(load_config(shipped.runnable(config), set_), run_dir, "all", address)
 
 
 @app.command()
@@ -220,9 +241,9 @@ def verify(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="A run directory or a stage's folder.")],
 ) -> None:
     """Check every file of a run against its recorded hash, and every stage against the inputs it was made from."""
-    from r4t import lineage
+    from r4t.verify import verify as problems_of
 
-    problems = lineage.verify(path)
+    problems = problems_of(path)
     for problem in problems:
         typer.echo(problem)
     if problems:
@@ -248,9 +269,7 @@ def manifest(
     parameters: Annotated[
         float | None, typer.Option(help="Of policy.model, where it is not on this machine: 1.7e9.", min=1)
     ] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")
-    ] = None,
+    set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
 ) -> None:
     """Write the Kubernetes RayJob that fits a configuration: `r4t manifest CONFIG | kubectl apply -f -`."""
@@ -287,9 +306,7 @@ def plan(
     gpus: Annotated[int | None, typer.Option(help="GPUs that there are: refuse what needs more.", min=1)] = None,
     gpu_memory: Annotated[float, typer.Option(help="GiB of one GPU.", min=1)] = 80.0,
     memory: Annotated[float | None, typer.Option(help="GiB of the machine, for cluster.device cpu.", min=1)] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")
-    ] = None,
+    set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict time, memory, storage and bottleneck of every stage, before anything is paid for."""
@@ -334,11 +351,22 @@ def entry() -> None:
         app()
     except UserError as error:
         cause = getattr(error, "cause", None) or error  # Ray wraps what an actor raised
-        print(f"error: {cause}", file=sys.stderr)
+        print(f"error: {printable(str(cause))}", file=sys.stderr)
         sys.exit(USER_ERROR)
     except KeyboardInterrupt:
         print("stopped; the same command resumes the run", file=sys.stderr)
         sys.exit(130)
+
+
+def _run(settings: Config, run_dir: Path | None, stage: str, address: str | None) -> None:
+    if sys.platform != "linux":
+        raise UserError(
+            f"R4T runs on Linux, this is {sys.platform}: use the image (docker build --target cpu .), a virtual machine"
+            " or WSL. On Linux without vLLM or AVX2, arm64 included, transformers stands in for it (rollout.engine)"
+        )
+    from jobs.pipeline import run_pipeline
+
+    run_pipeline(settings, run_dir or Path("runs") / settings.name, stage, address)
 
 
 def _config_of(run: Path, overrides: list[str]) -> Config:
@@ -349,10 +377,14 @@ def _config_of(run: Path, overrides: list[str]) -> Config:
     return load_config(run / "config.yaml", overrides)
 
 
-def _opened(run: Path, settings: Config) -> contextlib.closing[Run]:
+@contextlib.contextmanager
+def _opened(run: Path, settings: Config) -> Iterator[Run]:
     from jobs.run import Run
+    from r4t.verify import seal_run
 
-    return contextlib.closing(Run(run, settings))
+    with contextlib.closing(Run(run, settings)) as opened:
+        yield opened
+    seal_run(run)
 
 
 def _report(settings: Config, opened: Run) -> None:

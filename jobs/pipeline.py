@@ -23,6 +23,7 @@ from r4t.config import Config, flatten, parse_config
 from r4t.errors import UserError
 from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.tracking import Sink
+from r4t.verify import seal_run
 
 STAGES = {
     "prepare": "jobs.prepare",
@@ -39,7 +40,8 @@ ON_RAY = ("folm", "sets", "retriever", "distill", "evaluate")
 RESUMABLE = (
     "data.endpoint.url", "data.endpoint.api_key_env", "data.endpoint.timeout", "data.endpoint.concurrency",
     "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
-    "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads", "rollout.cpus",
+    "rollout.engine", "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads",
+    "rollout.cpus",
     "scorer.workers", "scorer.cpus", "rollout.pool", "learner.pool", "scorer.pool",
     "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
     "sets.min_parsed", "sets.check_after",
@@ -69,12 +71,15 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         save_config(folder, config)
         clear_partial(folder)
         with closing(Run(folder, config, _sinks(folder, config))) as run:
+            if needs_ray and (notice := _engine_notice(config)):
+                run.say(notice)
             for name in wanted:
                 importlib.import_module(_job(name, config)).main(config, run)
             run.say(
                 f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
             )
+        seal_run(folder)
 
 
 def check_same_config(folder: Path, config: Config) -> None:
@@ -156,6 +161,12 @@ def _session(config: Config, address: str | None, needed: bool) -> AbstractConte
     from cluster.session import session  # Ray takes a second to import
 
     return session(config, address)
+
+
+def _engine_notice(config: Config) -> str:
+    from cluster.engine import fallback_notice
+
+    return fallback_notice(config)
 
 
 def _job(stage: str, config: Config) -> str:

@@ -8,13 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jobs.shipped_configs import SHIPPED
 from r4t import plan
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.footprint import GIB, denoiser_parameters, footprints, policy_shape
 from r4t.rates import Rates, load_rates
 
-RATES = Path(__file__).resolve().parent.parent / "benchmarks" / "rates.json"
+RATES = SHIPPED / "rates.json"
 RECIPES = 4_734  # items of the embedded catalogue
 
 

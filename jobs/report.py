@@ -5,7 +5,8 @@ from __future__ import annotations
 from jobs.run import Run
 from r4t.config import Config
 from r4t.evaluation.report import write_report
-from r4t.lineage import is_finished, verify, write_manifest
+from r4t.lineage import is_finished, write_manifest
+from r4t.verify import verify
 
 
 def main(config: Config, run: Run, again: bool = False) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cluster.devices import role_environment
+from cluster.engine import open_engine
 from jobs.policies import POLICY_OF, PolicySwitch, build_methods, check_methods
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
@@ -95,9 +96,7 @@ def hits(dataset: Dataset, sets: RetrievedSets) -> list[Hit]:
 def local_policies(folm: Path, config: Config) -> PolicySwitch:
     """The run's policies in an engine inside this process."""
     os.environ.update(role_environment("rollout", config))
-    from cluster.rollout import RolloutEngine
-
-    engine = RolloutEngine(folm / "warm_start", config)
+    engine = open_engine(folm / "warm_start", config)
 
     def generate(queries: Sequence[tuple[int, str]], samples: int, temperature: float, seed: int) -> list[Completion]:
         return engine.generate(queries, samples=samples, temperature=temperature, seed=seed)

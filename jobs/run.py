@@ -15,8 +15,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from jobs import attempt
 from r4t.config import Config
+from r4t.errors import UserError, printable
 from r4t.lineage import atomic_path
 from r4t.tracking import MetricsFile, Sink
+from r4t.verify import RUN_SEAL
 
 LINE_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
@@ -32,6 +34,10 @@ class Run:
 
     def __init__(self, folder: Path, config: Config, sinks: tuple[Sink, ...] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("log.txt", "metrics.jsonl"):
+            if (folder / name).is_symlink():
+                raise UserError(f"{folder / name} is a link and would be written through: remove it")
+        (folder / RUN_SEAL).unlink(missing_ok=True)  # until `seal_run`, what is below changes
         self.folder = folder
         self.config = config
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
@@ -56,6 +62,7 @@ class Run:
     def say(self, text: str) -> None:
         """Prints a line and keeps it, with the time, in `log.txt`. UserError once a newer attempt owns the run."""
         attempt.check(self.folder)
+        text = printable(text)
         self._console.print(text, markup=False)
         self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
         self._log.flush()

@@ -19,6 +19,8 @@ QUERY_OPEN, QUERY_CLOSE = "<broad_query>", "</broad_query>"
 INVALID = Fanout(subqueries=(), valid=False)
 ANSWERS = ("ok", "no_block", "not_json", "not_strings", "empty")
 """What an answer can be: a list to search with, or no closed block, no JSON in it, no list of strings, none written."""
+_ESCAPED = "\\u003c"  # "<" inside a JSON string
+_MARK = re.compile("|".join(map(re.escape, (OPEN, CLOSE, QUERY_OPEN, QUERY_CLOSE, "<think>", "</think>"))))
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 _INSTRUCTIONS = {
@@ -41,15 +43,23 @@ def build_prompt(
     query: str, *, style: Literal["compact", "paper"], task: Literal["oar", "wscr"], domain: str, k: int
 ) -> str:
     """The user message for one broad query. OAR and WSCR instruct differently (paper App. D)."""
-    asked = f"{QUERY_OPEN}{query}{QUERY_CLOSE}"
+    asked = f"{QUERY_OPEN}{unmarked(query)}{QUERY_CLOSE}"
     if style == "compact":
         return asked
     return f"{_INSTRUCTIONS[task].format(domain=domain)}\n{_FORMAT.format(k=k)}\n{asked}"
 
 
+def unmarked(text: str) -> str:
+    """`text` without the format's own marks, which in a query would end it early or pose as an answer."""
+    while (found := _MARK.sub(" ", text)) != text:  # what is left of two marks may be a third
+        text = found
+    return text
+
+
 def format_answer(subqueries: Sequence[str]) -> str:
-    """The answer that `parse` reads back; what the warm start teaches."""
-    return f"{OPEN}{json.dumps(list(subqueries), ensure_ascii=False)}{CLOSE}"
+    """The answer that `parse` reads back, whatever the sub-queries hold; what the warm start teaches."""
+    written = json.dumps(list(subqueries), ensure_ascii=False)
+    return f"{OPEN}{written.replace(OPEN, _ESCAPED + OPEN[1:]).replace(CLOSE, _ESCAPED + CLOSE[1:])}{CLOSE}"
 
 
 def parse(text: str, k: int) -> Fanout:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import contextlib
 import hmac
 
@@ -26,7 +25,7 @@ def credential(header: str) -> str:
     if scheme.lower() == "bearer":
         return value.strip()
     if scheme.lower() == "basic":
-        with contextlib.suppress(binascii.Error):
+        with contextlib.suppress(ValueError):  # no base64, or no ASCII
             raw = base64.b64decode(value, validate=True)
             try:
                 pair = raw.decode()

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ from r4t.errors import UserError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".partial-"
+BLANK = "0" * 64
+_SEAL_AT_THE_END = re.compile(rb'"seal": "([0-9a-f]{64})"\n}\n\Z')
 CODE_FOLDERS = ("r4t", "cluster", "jobs")
 
 
@@ -107,7 +110,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file. Raises UserError when it is not JSON."""
     try:
         return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a wrong byte may be no UTF-8 either
         raise UserError(f"{path} is not valid JSON ({error}): delete its folder and run the stage again") from None
 
 
@@ -161,7 +164,7 @@ def write_manifest(
     manifest is missing.
     """
     manifest = {
-        "schema": 1,
+        "schema": 2,
         "stage": stage,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": code_version(),
@@ -180,8 +183,28 @@ def write_manifest(
         "metrics": metrics,
         **(extra or {}),
     }
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    return write_sealed(folder / MANIFEST, manifest)
+
+
+def write_sealed(path: Path, value: dict[str, Any]) -> dict[str, Any]:
+    """Writes `value` with a last key `seal`: the SHA-256 of the file in which the seal stands as zeros. Atomically.
+
+    Returns what was written.
+    """
+    blank = to_json(value | {"seal": BLANK}) + "\n"
+    sealed = value | {"seal": hashlib.sha256(blank.encode()).hexdigest()}
+    write_json(path, sealed)
+    return sealed
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file is, byte for byte, what `write_sealed` wrote."""
+    content = path.read_bytes()
+    end = _SEAL_AT_THE_END.search(content)
+    if end is None:
+        return False
+    blank = content[: end.start(1)] + BLANK.encode() + content[end.end(1) :]
+    return hashlib.sha256(blank).hexdigest().encode() == end[1]
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -195,22 +218,10 @@ def is_finished(folder: Path) -> bool:
     return (folder / MANIFEST).is_file()
 
 
-def verify(path: Path) -> list[str]:
-    """Problems of a stage folder, or of every stage folder under a run directory; empty when all is as recorded.
-
-    Checks that each recorded file exists with its size and hash, and that each input's manifest is still the one that
-    the stage was made from. Raises UserError when there is no manifest anywhere under `path`.
-    """
-    manifests = [path / MANIFEST] if (path / MANIFEST).is_file() else sorted(path.rglob(MANIFEST))
-    if not manifests:
-        raise UserError(f"no {MANIFEST} in {path} or below it: give a run directory or a finished stage's folder")
-    return [problem for manifest in manifests for problem in _problems(manifest.parent)]
-
-
 def clear_partial(folder: Path) -> None:
     """Removes temporary files that a killed process left in `folder` and below it."""
     for path in sorted(folder.rglob(f"{TEMPORARY}*")):
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
@@ -225,26 +236,6 @@ def code_version() -> str:
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
-
-
-def _problems(folder: Path) -> list[str]:
-    manifest = read_json(folder / MANIFEST)
-    found: list[str] = []
-    for name, recorded in manifest["files"].items():
-        path = folder / name
-        if not path.is_file():
-            found.append(f"{path}: missing")
-        elif path.stat().st_size != recorded["bytes"]:
-            found.append(f"{path}: {path.stat().st_size} bytes, {recorded['bytes']} recorded")
-        elif file_hash(path) != recorded["sha256"]:
-            found.append(f"{path}: content changed (hash differs from the recorded one)")
-    for name, recorded in manifest["inputs"].items():
-        source = folder / recorded["folder"]
-        if not is_finished(source):
-            found.append(f"{folder}: its input '{name}' ({source.resolve()}) has no {MANIFEST}")
-        elif file_hash(source / MANIFEST) != recorded["manifest"]:
-            found.append(f"{folder}: its input '{name}' ({source.resolve()}) is not the one it was made from")
-    return found
 
 
 def _sync(path: Path) -> None:

@@ -129,7 +129,14 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """Token ids of a user message: through the model's chat template when it has one, as plain text otherwise."""
+    """Token ids of a user message: through the model's chat template when it has one, as plain text otherwise.
+
+    Texts that the tokenizer holds for control tokens (`<|im_end|>`, `<end>`) are taken out: a query must not close its
+    own turn.
+    """
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special:
+            prompt = prompt.replace(token.content, " ")
     if tokenizer.chat_template:
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from r4t.errors import UserError
+
 
 class Sink(Protocol):
     """Receives the numbers of one step of one stage."""
@@ -42,14 +44,18 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """All whole lines of a metrics file, in the order of their first appearance.
 
     A step that a resumed run repeated counts once, with its last values: a line takes the place of an earlier one of
-    the same stage and step that shares a name with it.
+    the same stage and step that shares a name with it. Raises UserError for a line that `MetricsFile` never writes.
     """
     if not path.is_file():
         return []
-    text = path.read_text()
+    content = path.read_bytes()
+    lines = content[: content.rfind(b"\n") + 1].split(b"\n")[:-1]
     found: list[dict[str, Any]] = []
     places: dict[tuple[str, int], list[int]] = {}
-    for line in map(json.loads, text[: text.rfind("\n") + 1].splitlines()):
+    for number, text in enumerate(lines, start=1):
+        line = _parsed(text)
+        if line is None:
+            raise UserError(f"{path}: line {number} is damaged: take it out, or restore the file")
         same = places.setdefault((line["stage"], line["step"]), [])
         repeated = next((i for i in same if found[i]["values"].keys() & line["values"].keys()), None)
         if repeated is None:
@@ -58,6 +64,15 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         else:
             found[repeated] = line
     return found
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    shaped = isinstance(line, dict) and isinstance(line.get("stage"), str) and type(line.get("step")) is int
+    return line if shaped and isinstance(line.get("values"), dict) else None
 
 
 def _drop_torn_line(path: Path) -> None:

@@ -13,10 +13,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from r4t.catalog.source import normalise
 from r4t.config.data import SHIPPED_FAMILIES
+from r4t.config.yaml_text import read_yaml
 from r4t.errors import UserError, did_you_mean
 
 FAMILIES = ("mood", "aesthetic", "lifestyle", "trend", "season", "activity", "function", "hybrid")
@@ -66,9 +65,10 @@ def _read(path: Path) -> dict[Any, Any]:
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} (data.families) is larger than {MAX_BYTES >> 20} MiB: shorten its lists")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
         raise UserError(f"{path} (data.families) is not valid YAML: {error}") from None
+    raw = read_yaml(text, f"{path} (data.families)")
     if not isinstance(raw, dict):
         raise UserError(f"{path} (data.families) must hold 'nouns' and 'families', not a {type(raw).__name__}")
     return raw

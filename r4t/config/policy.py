@@ -116,6 +116,7 @@ class RL(Section):
 
 
 class Rollout(Section):
+    engine: Literal["auto", "vllm", "hf"] = "auto"  # auto: vLLM, or transformers (hf, on CPU) where vLLM cannot run
     workers: int = Field(1, ge=1)
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_num_seqs: int = Field(128, ge=1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from r4t.config.data import SHIPPED_FAMILIES, Data, Encoder, Fanout, Index
 from r4t.config.objective import Objective
@@ -14,6 +14,7 @@ from r4t.config.policy import RL, Learner, Policy, Rollout, Scorer, WarmStart
 from r4t.config.retriever import Distill, Evaluate, Retriever, Sets
 from r4t.config.section import Section
 from r4t.config.serving import Serve
+from r4t.config.yaml_text import read_yaml, read_yaml_file
 from r4t.errors import UserError, did_you_mean
 
 Task = Literal["oar", "wscr"]
@@ -58,6 +59,15 @@ class Config(Section):
     tracking: Tracking = Tracking()
     cluster: Cluster = Cluster()
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not 0 < len(name.encode()) <= 200 or name.startswith(".") or "/" in name or not name.isprintable():
+            raise ValueError(
+                "runs/<name> is where the run goes: give 1 to 200 printable characters without '/' and no dot in front"
+            )
+        return name
+
     @model_validator(mode="after")
     def _consistent(self) -> Config:
         sequences = self.rl.queries_per_step * self.rl.group_size
@@ -71,6 +81,10 @@ class Config(Section):
             raise ValueError(
                 f"rollout.colocate pairs each of {self.rollout.workers} rollout.workers with one of"
                 f" {self.learner.ranks} learner.ranks on a GPU: make them equal"
+            )
+        if self.rollout.engine == "hf" and self.cluster.device != "cpu":
+            raise ValueError(
+                "rollout.engine 'hf' samples on the CPU: set cluster.device to cpu, or rollout.engine to auto"
             )
         if self.objective.weighs("coverage") and self.task != "wscr":
             raise ValueError("objective.kind 'coverage' needs reference sets: set task to 'wscr'")
@@ -91,13 +105,11 @@ def load_config(path: Path, overrides: list[str] | None = None) -> Config:
     Raises UserError naming the key and the fix. Relative paths inside the file are relative to the file's folder.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = read_yaml_file(path)
     except FileNotFoundError:
         raise UserError(
             f"no config at {path}: give the path of a YAML file, for example configs/quickstart.yaml"
         ) from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
     if raw is None:
         raw = {}
     if not isinstance(raw, dict):
@@ -137,10 +149,7 @@ def _apply(raw: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise UserError(f"--set {override!r}: {section} is a value, not a section")
         node = child
-    try:
-        node[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {override!r}: the value is not valid YAML") from None
+    node[last] = read_yaml(value, f"--set {override!r}: the value")
 
 
 def _explain(error: Any) -> str:
@@ -152,7 +161,7 @@ def _explain(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if where in MAY_HOLD_SECRETS:
         return f"config key '{where}': {message}"
-    return f"config key '{where}': {message} (got {error['input']!r})" if where else message
+    return f"config key '{where}': {message} (got {reprlib.repr(error['input'])})" if where else message
 
 
 def _known_keys(sections: list[str]) -> list[str]:

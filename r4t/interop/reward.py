@@ -15,7 +15,7 @@ from r4t.catalog.encoders import run_encoder
 from r4t.catalog.index import open_index
 from r4t.config import Config, load_config
 from r4t.errors import UserError
-from r4t.fanout import QUERY_CLOSE, format_answer
+from r4t.fanout import QUERY_CLOSE, format_answer, unmarked
 from r4t.lineage import MANIFEST, file_hash, is_finished
 from r4t.scoring import SetScorer
 
@@ -71,7 +71,7 @@ class SetReward:
         """
         row = self.row(label)
         text = self._queries[row].text
-        if _plain(text) not in _plain(prompt):
+        if _plain(unmarked(text)) not in _plain(prompt):
             raise UserError(
                 f"the prompt {_short(prompt)} does not hold the query {_short(text)} that its label {_short(label)}"
                 " names: a prompt template hides it (--data.input_template must contain {}), or labels and prompts are"

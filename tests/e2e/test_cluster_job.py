@@ -17,9 +17,9 @@ from support import ROOT, TINY, environment, r4t, wait_for
 
 from r4t.config import load_config
 from r4t.evaluation.training_samples import KEPT, read_samples
-from r4t.lineage import verify
 from r4t.methods.build import UNTRAINED
 from r4t.tracking import read_metrics
+from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from support import R4T, ROOT, TINY, assert_all_end, descendants, environment, r4t, wait_for
 
-from r4t.lineage import is_finished, verify
+from r4t.lineage import is_finished
 from r4t.tracking import read_metrics
+from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 

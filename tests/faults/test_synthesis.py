@@ -13,9 +13,9 @@ from support import R4T, environment, r4t, wait_for
 from benchmarks.synthesis_faults import differences, fork, standing, with_faults
 from jobs.run import save_config
 from r4t.config import Config
-from r4t.lineage import verify
 from r4t.sets import read_shard
 from r4t.sets.reader import shard_paths
+from r4t.verify import verify
 from tests.integration.small_run import TRAIN, make_run, settings
 
 pytestmark = pytest.mark.slow

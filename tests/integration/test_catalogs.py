@@ -11,7 +11,8 @@ from r4t.catalog.dataset import load_dataset
 from r4t.catalog.load import load_catalog
 from r4t.catalog.source import SPLITS
 from r4t.config import load_config
-from r4t.lineage import read_manifest, verify
+from r4t.lineage import read_manifest
+from r4t.verify import verify
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

@@ -22,9 +22,10 @@ from r4t.config import Config
 from r4t.diffusion.checkpoint import load_denoiser, save_denoiser
 from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
 from r4t.errors import UserError
-from r4t.lineage import read_manifest, verify, write_manifest
+from r4t.lineage import read_manifest, write_manifest
 from r4t.methods import Diffusion, QueryBatch
 from r4t.tracking import read_metrics
+from r4t.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 GIVEN = {

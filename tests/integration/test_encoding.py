@@ -21,7 +21,8 @@ from r4t.catalog.encoders.reduction import REDUCTION
 from r4t.catalog.source import Item
 from r4t.config import Config, parse_config
 from r4t.errors import UserError
-from r4t.lineage import read_manifest, verify
+from r4t.lineage import read_manifest
+from r4t.verify import verify
 
 KINDS, HEATS, MEALS = ("apple", "beef", "lemon", "walnut", "rice"), ("warm", "cold", "dry"), ("soup", "cake", "pie")
 NAMES = [f"{heat} {kind} {meal}" for kind in KINDS for heat in HEATS for meal in MEALS]

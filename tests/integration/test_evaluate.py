@@ -25,11 +25,12 @@ from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
 from r4t.errors import UserError
 from r4t.evaluation.evaluate import METHODS
 from r4t.fanout import format_answer
-from r4t.lineage import read_json, verify, write_manifest
+from r4t.lineage import read_json, write_manifest
 from r4t.methods import Diffusion
 from r4t.methods.build import UNTRAINED
 from r4t.policy import create_policy, train_tokenizer
 from r4t.types import Completion, Query
+from r4t.verify import verify
 
 KINDS = ("apple", "carrot", "lemon", "tomato", "walnut", "ginger", "cheese", "bean")
 BASES = ("soup", "cake", "salad", "bread", "pie", "stew", "juice")

@@ -18,8 +18,9 @@ from jobs.run import Run, save_config
 from r4t.catalog.dataset import load_dataset
 from r4t.errors import UserError
 from r4t.interop.prompts import prompt_rows
-from r4t.lineage import MANIFEST, file_hash, is_finished, read_json, read_manifest, read_tensors, verify
+from r4t.lineage import MANIFEST, file_hash, is_finished, read_json, read_manifest, read_tensors
 from r4t.policy import create_policy, load_tokenizer, train_tokenizer
+from r4t.verify import verify
 from tests.integration.small_run import NAMES, QUERIES, make_run, settings
 
 

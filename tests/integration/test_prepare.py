@@ -19,7 +19,8 @@ from r4t.catalog.source import SPLITS, normalise
 from r4t.catalog.vocabulary import FAMILIES
 from r4t.config import Config, load_config, parse_config
 from r4t.errors import UserError
-from r4t.lineage import read_manifest, read_tensors, verify, write_tensors
+from r4t.lineage import read_manifest, read_tensors, write_tensors
+from r4t.verify import verify
 
 ROOT = Path(__file__).parents[2]
 BUNDLES = ROOT.parent / "shared" / "data" / "fashion_bundles"

@@ -17,13 +17,14 @@ from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, parse_config
 from r4t.errors import UserError
 from r4t.fanout import format_answer
-from r4t.lineage import MANIFEST, file_hash, read_manifest, verify, write_manifest
+from r4t.lineage import MANIFEST, file_hash, read_manifest, write_manifest
 from r4t.scoring import SetScorer
 from r4t.sets import ShardColumns, load_targets, read_shard, write_shard
 from r4t.sets.columns import shard_paths
 from r4t.sets.records import Written, build_shard, scoring_config
 from r4t.sets.store import read_lineage
 from r4t.types import Query
+from r4t.verify import verify
 
 FOODS = ("apple", "carrot", "lemon", "walnut", "ginger", "rice", "bean")
 NAMES = [f"{food} {dish}" for food in FOODS for dish in ("soup", "cake", "salad", "pie", "stew")]

@@ -15,9 +15,10 @@ from small_run import TRAIN, make_run, settings
 from cluster.session import session
 from jobs import synthesize
 from r4t.errors import UserError
-from r4t.lineage import read_manifest, verify
+from r4t.lineage import read_manifest
 from r4t.sets.reader import shard_paths
 from r4t.sets.store import read_lineage, read_shard
+from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 

@@ -22,9 +22,10 @@ from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
 from r4t.diffusion.sampler import SetSampler
 from r4t.diffusion.training import validation_losses
 from r4t.errors import UserError
-from r4t.lineage import is_finished, read_manifest, verify
+from r4t.lineage import is_finished, read_manifest
 from r4t.sets import load_targets
 from r4t.tracking import read_metrics
+from r4t.verify import verify
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 

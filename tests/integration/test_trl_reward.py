@@ -18,7 +18,8 @@ from r4t.errors import UserError
 from r4t.fanout import build_prompt, format_answer
 from r4t.interop.reward import open_reward
 from r4t.interop.trl import trl_reward
-from r4t.lineage import MANIFEST, read_manifest, read_tensors, verify
+from r4t.lineage import MANIFEST, read_manifest, read_tensors
+from r4t.verify import verify
 from tests.integration.small_run import NAMES, QUERIES, make_run, settings
 
 ABSENT = "trl is not installed (`make install`)"

@@ -18,10 +18,11 @@ from r4t import lineage
 from r4t.config import Config, flatten, load_config
 from r4t.errors import UserError
 from r4t.policy import train_tokenizer
+from r4t.verify import verify
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 COMMANDS = ("run", "retrieve", "evaluate", "report", "export", "control", "status", "verify", "doctor", "catalog")
-COMMANDS += ("sets", "serve-reward", "export-prompts", "import-policy", "manifest", "plan")
+COMMANDS += ("quickstart", "sets", "serve-reward", "export-prompts", "import-policy", "manifest", "plan")
 
 
 def test_help_answers_in_under_a_second_and_lists_every_command() -> None:
@@ -262,7 +263,7 @@ def test_after_a_mistake_in_the_data_the_same_directory_serves(tmp_path: Path) -
     assert _run_tables(tmp_path, {"item_id": ["a"]}, SETS).returncode == 2
     done = _run_tables(tmp_path, ITEMS, SETS)
     assert done.returncode == 0, done.stderr
-    assert lineage.verify(tmp_path / "run") == []
+    assert verify(tmp_path / "run") == []
 
 
 def _run_tables(folder: Path, items: dict, sets: dict) -> Any:

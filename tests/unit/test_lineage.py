@@ -16,6 +16,7 @@ import pytest
 
 from r4t import lineage
 from r4t.errors import UserError
+from r4t.verify import verify
 
 
 def _names(folder: Path) -> list[str]:
@@ -150,15 +151,15 @@ def test_c59_manifest_records_config_code_files_and_inputs(tmp_path: Path) -> No
     assert manifest["code"] == lineage.code_version()
     assert manifest["files"]["data.json"]["sha256"] == lineage.file_hash(second / "data.json")
     assert manifest["inputs"]["first"]["manifest"] == lineage.file_hash(first / "manifest.json")
-    assert lineage.verify(tmp_path) == []
-    assert lineage.verify(second) == []
+    assert verify(tmp_path) == []
+    assert verify(second) == []
 
 
 def test_verify_finds_one_changed_byte(tmp_path: Path) -> None:
     _finish(tmp_path / "s", "abc")
     path = tmp_path / "s" / "data.json"
     path.write_text(path.read_text().replace("abc", "abd"))
-    (problem,) = lineage.verify(tmp_path)
+    (problem,) = verify(tmp_path)
     assert "data.json" in problem
     assert "changed" in problem
 
@@ -167,9 +168,9 @@ def test_verify_finds_missing_and_cut_files(tmp_path: Path) -> None:
     _finish(tmp_path / "s", "abc")
     path = tmp_path / "s" / "data.json"
     path.write_text(path.read_text()[:-3])
-    assert "bytes" in lineage.verify(tmp_path)[0]
+    assert "bytes" in verify(tmp_path)[0]
     path.unlink()
-    assert "missing" in lineage.verify(tmp_path)[0]
+    assert "missing" in verify(tmp_path)[0]
 
 
 def test_verify_finds_a_broken_input_chain(tmp_path: Path) -> None:
@@ -177,10 +178,10 @@ def test_verify_finds_a_broken_input_chain(tmp_path: Path) -> None:
     _finish(first, "a")
     _finish(second, "b", {"first": first})
     _finish(first, "other")
-    (problem,) = lineage.verify(tmp_path)
+    (problem,) = verify(tmp_path)
     assert "not the one it was made from" in problem
     (first / "manifest.json").unlink()
-    (problem,) = lineage.verify(second)
+    (problem,) = verify(second)
     assert "has no manifest.json" in problem
 
 
@@ -188,12 +189,12 @@ def test_a_moved_run_directory_still_verifies(tmp_path: Path) -> None:
     _finish(tmp_path / "run" / "first", "a")
     _finish(tmp_path / "run" / "second", "b", {"first": tmp_path / "run" / "first"})
     (tmp_path / "run").rename(tmp_path / "moved")
-    assert lineage.verify(tmp_path / "moved") == []
+    assert verify(tmp_path / "moved") == []
 
 
 def test_verify_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no manifest\.json"):
-        lineage.verify(tmp_path)
+        verify(tmp_path)
 
 
 def test_manifest_of_a_missing_output_or_input_is_not_written(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ import pyarrow.parquet as pq
 import pytest
 from sets_fixtures import DIM, ROWS, K, columns, invalid, record, small_dataset, unit, write
 
-from r4t.lineage import verify, write_manifest
+from r4t.lineage import write_manifest
 from r4t.sets import read_shard, shard_problem, write_shard
 from r4t.sets.answers import STATUSES
 from r4t.sets.store import read_columns, read_lineage, shard_files, subqueries_name
 from r4t.sets.tensors import tensor_table
+from r4t.verify import verify
 
 LINEAGE = {"policy": "abc"}
 
