@@ -16,7 +16,7 @@ from r4t.catalog.table import load_items, load_sets
 from r4t.config import Data, load_config
 from r4t.errors import UserError, printable
 from r4t.fanout import format_answer, parse, read_list
-from r4t.interop.server import Limits, _columns, _credential, _RefusedError
+from r4t.interop.server import Limits, _columns, _RefusedError, credential
 from r4t.lineage import read_json, write_manifest
 from r4t.tracking import MetricsFile, read_metrics
 from r4t.verify import verify
@@ -106,7 +106,7 @@ def _metrics(data: bytes, folder: Path) -> bool:
 
 
 def _body(data: bytes, _: Path) -> bool:
-    _credential(data[:60].decode("latin-1"))
+    credential(data[:60].decode("latin-1"))
     texts, prompts, _labels = _columns(data, Limits())
     assert all(isinstance(text, str) for text in (*texts, *prompts))
     return True
