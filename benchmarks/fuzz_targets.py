@@ -16,7 +16,8 @@ from r4t.catalog.table import load_items, load_sets
 from r4t.config import Data, load_config
 from r4t.errors import UserError, printable
 from r4t.fanout import format_answer, parse, read_list
-from r4t.interop.server import Limits, _columns, _RefusedError, credential
+from r4t.http import credential
+from r4t.interop.server import Limits, _columns, _RefusedError
 from r4t.lineage import read_json, write_manifest
 from r4t.tracking import MetricsFile, read_metrics
 from r4t.verify import verify

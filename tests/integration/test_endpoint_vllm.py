@@ -28,9 +28,10 @@ from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, Endpoint, parse_config
 from r4t.errors import UserError
 from r4t.evaluation.shown import write_shown
-from r4t.lineage import read_manifest, verify, write_manifest
+from r4t.lineage import read_manifest, write_manifest
 from r4t.policy import create_policy, train_tokenizer
 from r4t.types import Query, RetrievedSets
+from r4t.verify import verify
 from tests.support import wait_for
 
 pytestmark = pytest.mark.slow

@@ -21,8 +21,8 @@ from jobs.export import export
 from r4t.catalog.index import ExactIndex
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.methods import MMR as EvaluatedMMR
 from r4t.methods.base import QueryBatch
-from r4t.methods.baselines import MMR as EvaluatedMMR
 from r4t.objective.vendi import vendi
 from r4t.retriever import R4TRetriever
 from r4t.serving.app import serving_app

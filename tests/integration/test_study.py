@@ -22,8 +22,9 @@ from benchmarks.study.results import collect
 from jobs import evaluate
 from jobs.policies import PolicySwitch
 from r4t.errors import UserError
-from r4t.lineage import file_hash, is_finished, read_json, verify, write_manifest
+from r4t.lineage import file_hash, is_finished, read_json, write_manifest
 from r4t.tracking import read_metrics
+from r4t.verify import verify
 from tests.integration.test_evaluate import ScriptedEngine, make_run
 
 METHODS = ("random", "no_fanout", "mmr", "zero_shot", "r4t_folm", "r4t_diffusion")
