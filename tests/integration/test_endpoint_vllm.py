@@ -13,25 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from cluster.devices import role_environment
 from jobs import judge, prepare
 from jobs.run import Run
-from r4t.catalog.dataset import FILES, save_dataset
-from r4t.catalog.encoders import load_encoder
 from r4t.catalog.endpoint import Client, Question
 from r4t.catalog.prompts import OAR_SYSTEM, oar_prompt, read_queries
-from r4t.catalog.source import Catalog, Item
 from r4t.config import Config, Endpoint, parse_config
 from r4t.errors import UserError
-from r4t.evaluation.shown import write_shown
-from r4t.lineage import read_manifest, verify, write_manifest
+from r4t.lineage import read_manifest, verify
 from r4t.policy import create_policy, train_tokenizer
-from r4t.types import Query, RetrievedSets
 from tests.support import wait_for
+from tests.unit.judge_fixtures import make_shown_run
 
 pytestmark = pytest.mark.slow
 KEY = "key-of-the-test"
@@ -147,21 +142,7 @@ def test_a_prompt_beyond_the_models_length_costs_its_row_alone(url: str) -> None
 
 @pytest.fixture
 def shown_run(tmp_path: Path) -> Run:
-    """A run whose evaluation showed sets of two methods, one of which wrote sub-queries."""
-    names = ["beef stew", "apple pie", "green salad", "lemon cake"]
-    encoder = load_encoder("wordllama", 64)
-    queries = [Query(query_id=str(i), text=f"dinner {i}", split="test") for i in range(3)]
-    catalog = Catalog(items=[Item(item_id=n, text=n, name=n) for n in names], queries=queries, dropped={})
-    run = Run(tmp_path / "run", parse_config({"encoder": {"dim": 64}}))
-    prepare_folder, folder = run.stage_folder("prepare"), run.stage_folder("evaluate")
-    save_dataset(prepare_folder, catalog, encoder.encode(names), encoder.encode([q.text for q in queries]))
-    write_manifest(prepare_folder, stage="prepare", config={}, inputs={}, files=FILES, metrics={})
-    items = np.array([[[0], [1]], [[2], [3]], [[1], [3]]])
-    subqueries = (("stew", "pie"), ("salad", "cake"), ())
-    sets = {"mmr": RetrievedSets(items=items), "r4t_folm": RetrievedSets(items=items, subqueries=subqueries)}
-    write_shown(folder, np.arange(3), sets)
-    write_manifest(folder, stage="evaluate", config={}, inputs={}, files=["shown.parquet"], metrics={})
-    return run
+    return make_shown_run(tmp_path / "run")
 
 
 def test_a_served_model_judges_a_run_and_the_cache_answers_the_second_time(url: str, shown_run: Run) -> None:

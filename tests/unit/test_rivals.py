@@ -119,10 +119,12 @@ def test_facets_fill_the_set_where_items_repeat_each_other() -> None:
 def test_rocchio_moves_the_query_towards_its_nearest_items(
     dataset: Dataset, index: ExactIndex, queries: QueryBatch
 ) -> None:
-    found = Rocchio(index, dataset.item_vectors, K, 2, weight=0.4).retrieve(queries, 0)
+    method = Rocchio(index, dataset.item_vectors, K, 2, weight=0.4)
+    found, expanded = method.retrieve(queries, 0), method.expanded(queries.vectors)
     for b in range(len(queries)):
         near = np.argsort(-(dataset.item_vectors @ queries.vectors[b]), kind="stable")[:10]
         moved = 0.6 * queries.vectors[b] + 0.4 * dataset.item_vectors[near].mean(axis=0)
+        np.testing.assert_allclose(expanded[b], moved / np.linalg.norm(moved), atol=1e-6)
         order = np.argsort(-(dataset.item_vectors @ moved), kind="stable")
         assert set(found.items[b].reshape(-1)) == set(order[: 2 * K])
     plain = Rocchio(index, dataset.item_vectors, K, 2, weight=0.0).retrieve(queries, 0)
