@@ -136,12 +136,12 @@ def test_a_study_that_is_killed_and_one_that_is_stopped_go_on(tmp_path: Path) ->
     folder = tmp_path / "runs"
 
     killed = start(study, folder)
-    wait_for("a step of base", lambda: steps(folder / "base-0") >= 1, timeout=300)
+    wait_for("a step of base", lambda: steps(folder / "base-0") >= 1, timeout=600)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
 
     stopped = start(study, folder)  # lets the orphaned stage finish, and goes on with the other run
-    wait_for("a step of other", lambda: steps(folder / "other-0") >= 1, timeout=300)
+    wait_for("a step of other", lambda: steps(folder / "other-0") >= 1, timeout=600)
     stopped.terminate()
     assert stopped.wait(timeout=120) == 128 + signal.SIGTERM
     assert is_finished(folder / "base-0" / "folm")
@@ -150,7 +150,7 @@ def test_a_study_that_is_killed_and_one_that_is_stopped_go_on(tmp_path: Path) ->
     reached = steps(folder / "other-0")
     assert reached < 6
 
-    assert start(study, folder).wait(timeout=300) == 0, (tmp_path / "said.txt").read_text()
+    assert start(study, folder).wait(timeout=600) == 0, (tmp_path / "said.txt").read_text()
     assert file_hash(folder / "base-0" / "folm" / "manifest.json") == done, "a finished stage is not done again"
     assert steps(folder / "base-0") == steps(folder / "other-0") == 6, "no step is done twice"
     weights = [folder / run / "folm" / "warm_start" / "model.safetensors" for run in ("base-0", "other-0")]
