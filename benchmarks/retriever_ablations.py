@@ -52,10 +52,15 @@ VARIANTS = {
     "log_normal": Variant(changes={"retriever": {"sigma_law": "log_normal"}}),
     "zero_shot": Variant(changes={}, sets="sets/zero_shot"),
     "student_sets": Variant(changes={"distill": {"endpoints": 0.0, "sets": 1.0}}, student=True),
+    "student_long": Variant(changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000}}, student=True),
     "student_endpoints": Variant(changes={"distill": {"endpoints": 1.0, "sets": 0.0}}, student=True),
     "student_both": Variant(changes={"distill": {"endpoints": 1.0, "sets": 10.0}}, student=True),
     "student_filtered": Variant(
         changes={"distill": {"endpoints": 0.0, "sets": 1.0}, "sets": {"top_fraction": 0.5}}, student=True
+    ),
+    "student_long_filtered": Variant(
+        changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000}, "sets": {"top_fraction": 0.5}},
+        student=True,
     ),
 }
 

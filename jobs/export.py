@@ -98,7 +98,8 @@ def export(
 def _describe(config: Config, run_folder: Path, source: Path, sampler: SetSampler) -> f.Description:
     found = run_folder / "evaluate" / "metrics.json"
     made = read_manifest(run_folder / "prepare") or {}
-    method = {folder: name for name, folder in RETRIEVER_OF.items()}.get(source.relative_to(run_folder).as_posix())
+    part = source.relative_to(run_folder).as_posix()
+    method = next((name for name, folder in RETRIEVER_OF.items() if folder == part), None)
     return f.Description(
         name=config.name,
         rows=sampler.denoiser.config.rows,

@@ -13,6 +13,7 @@ from r4t.catalog.dataset import Dataset
 from r4t.evaluation import report
 from r4t.evaluation.llm_judge import cases, question, summary
 from r4t.evaluation.rubrics import RUBRICS, Verdict
+from r4t.evaluation.run_page import RunRecord
 from r4t.evaluation.shown import Shown, read_shown, write_shown
 from r4t.types import Query, RetrievedSets
 
@@ -151,8 +152,8 @@ def test_the_report_keeps_the_language_models_numbers_in_a_table_of_their_own() 
     }  # fmt: skip
     cells = {"alignment": {"mean": 61.5, "std": 1.0, "stderr": 2.0, "n": 3, "unanswered": 0}}
     judged = {"model": "m<1>", "temperature": 0.2, "n_queries": 3, "unanswered": 1, "methods": {"mmr": cells}}
-    page = report.render(name="toy", metrics=metrics, judged=judged)
+    page = report.render(RunRecord(name="toy", metrics=metrics, judged=judged))
     table = next(part for part in page.split("<table>") if "61.5 ± 2.0" in part)
     assert "Judge: alignment" not in table.split("</table>")[0]
     assert "m&lt;1&gt;" in page
-    assert "llm-judge" not in report.render(name="toy", metrics=metrics)
+    assert "llm-judge" not in report.render(RunRecord(name="toy", metrics=metrics))
