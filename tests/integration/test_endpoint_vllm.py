@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pyarrow.parquet as pq
 import pytest
 
 from cluster.devices import role_environment
@@ -23,9 +22,7 @@ from r4t.catalog.endpoint import Client, Question
 from r4t.catalog.prompts import OAR_SYSTEM, oar_prompt, read_queries
 from r4t.config import Config, Endpoint, parse_config
 from r4t.errors import UserError
-from r4t.lineage import read_manifest
 from r4t.policy import create_policy, train_tokenizer
-from r4t.verify import verify
 from tests.support import wait_for
 from tests.unit.judge_fixtures import make_shown_run
 
@@ -145,26 +142,6 @@ def test_a_prompt_beyond_the_models_length_costs_its_row_alone(url: str) -> None
 @pytest.fixture
 def shown_run(tmp_path: Path) -> Run:
     return make_shown_run(tmp_path / "run")
-
-
-def test_a_served_model_judges_a_run_and_the_cache_answers_the_second_time(url: str, shown_run: Run) -> None:
-    server = judge.endpoint(url=url, model="tiny", max_tokens=1200, retries=1, temperature=0.5, concurrency=8)
-    found = judge.main(shown_run.config, shown_run, server)
-    assert {name: set(cells) for name, cells in found["methods"].items()} == {
-        "mmr": {"diversity", "alignment"},
-        "r4t_folm": {"diversity", "alignment", "groundedness"},
-    }
-    cells = [cell for method in found["methods"].values() for cell in method.values()]
-    assert all(20 <= cell["mean"] <= 100 for cell in cells)
-    assert sum(cell["n"] + cell["unanswered"] for cell in cells) == 14  # 3 + 3, and 3 + 3 + 2 with sub-queries
-    verdicts = pq.read_table(shown_run.folder / "judge_llm" / "verdicts.parquet").to_pylist()
-    assert all(row["reasoning"] for row in verdicts if row["score"] is not None)
-    assert verify(shown_run.folder) == []
-    again = judge.main(shown_run.config, shown_run, server)
-    assert again == found
-    assert read_manifest(shown_run.folder / "judge_llm")["metrics"]["requests"] == 0
-    written = [path for path in shown_run.folder.rglob("*") if path.is_file()]
-    assert not [path for path in written if KEY in path.read_text(errors="replace")]
 
 
 def test_a_judge_that_writes_nonsense_is_refused_and_leaves_nothing(url: str, shown_run: Run) -> None:
