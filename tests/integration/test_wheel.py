@@ -96,12 +96,12 @@ def test_commands_work_outside_a_checkout(installed: Path, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_the_quickstart_reaches_a_report_where_vllm_cannot_be_imported(installed: Path, tmp_path: Path) -> None:
-    blocker = tmp_path / "blocker" / "vllm"
-    blocker.mkdir(parents=True)
-    (blocker / "__init__.py").write_text("raise ImportError('blocked by the test')\n")
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / "sitecustomize.py").write_text("import sys\n\nsys.modules['vllm'] = None\n")
     overrides = [word for override in SMALL for word in ("--set", override)]
     command = (installed / "r4t", "quickstart", "--run-dir", tmp_path / "run", *overrides)
-    done = run(*command, cwd=tmp_path, PYTHONPATH=str(blocker.parent))
+    done = run(*command, cwd=tmp_path, PYTHONPATH=str(blocker))
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "transformers samples instead (rollout.engine: hf)" in done.stdout + done.stderr
     assert (tmp_path / "run" / "report" / "index.html").is_file()
