@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import faiss
 import numpy as np
 
@@ -16,7 +18,7 @@ CHUNK = 64  # queries whose pools stand in memory together
 SMALLEST = 1e-10  # volume that is left where an item repeats the chosen ones
 
 
-class FromPool:
+class FromPool(ABC):
     """Chooses k of the query's nearest items. With n > 1 the chosen are directions: each brings its n nearest."""
 
     name: str
@@ -28,9 +30,9 @@ class FromPool:
         self.index, self.vectors, self.k, self.n = index, vectors, k, n
         self.pool = min(max(self.pool_items, k), len(vectors))
 
+    @abstractmethod
     def choose(self, relevance: Floats, candidates: Floats) -> Ints:
         """Different positions [B, k] out of pools with relevance [B, P], descending, and vectors [B, P, d]."""
-        raise NotImplementedError
 
     def retrieve(self, queries: QueryBatch, seed: int) -> RetrievedSets:  # noqa: ARG002 (the protocol's signature)
         parts = [queries.vectors[start : start + CHUNK] for start in range(0, len(queries), CHUNK)]

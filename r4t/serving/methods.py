@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,7 +54,7 @@ class ServedMethod(Protocol):
         ...
 
 
-class _Plain:
+class _Plain(ABC):
     """A method without directions: one list of items for each query."""
 
     controls: tuple[str, ...] = ()
@@ -76,9 +77,9 @@ class _Plain:
             for its_rows, its_scores, given in zip(rows.tolist(), scores.tolist(), directions, strict=True)
         ]
 
+    @abstractmethod
     def _rank(self, index: ItemIndex, vectors: Floats, k: int) -> tuple[Floats, Ints]:
         """[B, d] -> cosines with the query and rows of the catalogue, both [B, k]."""
-        raise NotImplementedError
 
 
 class NoFanout(_Plain):
