@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,7 @@ from starlette.applications import Starlette
 
 from r4t.config import Serve
 from r4t.errors import UserError
-from r4t.evaluation.run_page import run_page
-from r4t.serving.app import KEY_VARIABLE, serving_app
-from r4t.serving.measures import Measures
-from r4t.serving.service import Service
-from r4t.serving.version import Version, open_version
-from r4t.serving.watch import Watcher
+from r4t.serving.watched import watched_app
 
 IMPORT_PATH = "cluster.serve:build"
 NAME = "r4t"
@@ -56,15 +49,7 @@ def replica_app(folders: Sequence[Path], settings: Serve) -> Starlette:
 
         torch.set_num_threads(settings.threads)
 
-    def opened() -> Version:
-        return open_version(folders, settings.engine, settings.threads)
-
-    service = Service(opened(), settings)
-    measures = Measures(service)
-    watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
-    key = os.environ.get(KEY_VARIABLE) or None
-    page = partial(run_page, folders[0])
-    return serving_app(service, settings, key=key, measures=measures, watcher=watcher, run_page=page)
+    return watched_app(folders, settings, settings.engine, folders[0])[0]
 
 
 def deployment_options(settings: Serve) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -15,13 +14,10 @@ from jobs.listening import is_loopback, listen, shown
 from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
 from r4t.errors import UserError
-from r4t.evaluation.run_page import run_page
-from r4t.serving.app import KEY_VARIABLE, serving_app
-from r4t.serving.measures import Measures
+from r4t.serving.app import KEY_VARIABLE
 from r4t.serving.patience import patient_protocol
-from r4t.serving.service import Service
-from r4t.serving.version import Version, open_version
-from r4t.serving.watch import Watcher
+from r4t.serving.version import open_version
+from r4t.serving.watched import watched_app
 
 KEPT_ALIVE = 75  # seconds, longer than clients keep theirs: who closes first must not be who is asked
 
@@ -37,17 +33,8 @@ def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None =
     engine = lite_engine(settings)
     folders = served_folders(source, engine)
     with listen(host, port) as listening:
-
-        def opened() -> Version:
-            return open_version(folders, engine, settings.threads)
-
-        service = Service(opened(), settings)
-        measures = Measures(service)
-        watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
-        key = os.environ.get(KEY_VARIABLE) or None
-        page = partial(run_page, source)
-        app = serving_app(service, settings, key=key, measures=measures, watcher=watcher, run_page=page)
-        announce(host, listening.getsockname()[1], service.version.lineage, key)
+        app, service = watched_app(folders, settings, engine, source)
+        announce(host, listening.getsockname()[1], service.version.lineage, os.environ.get(KEY_VARIABLE))
         server = uvicorn.Server(server_config(app, settings))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops on them, then raises them again at what stood before
@@ -99,5 +86,5 @@ def server_config(app: object, settings: Serve) -> uvicorn.Config:
 def announce(host: str, port: int, lineage: str, key: str | None) -> None:
     """Says where the endpoint is, and warns where it is open to other machines."""
     print(f"r4t serve: http://{shown(host)}:{port}  version {lineage}", flush=True)
-    if key is None and not is_loopback(host):
+    if not key and not is_loopback(host):
         print(f"warning: whoever reaches {host} can use it; set {KEY_VARIABLE} to ask for a key", flush=True)

@@ -1,0 +1,37 @@
+"""The endpoint over exported folders, which watches them for new versions: what every way of serving runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from r4t.config import Serve
+from r4t.evaluation.run_page import run_page
+from r4t.retriever.engines import EngineName
+from r4t.serving.app import KEY_VARIABLE, serving_app
+from r4t.serving.measures import Measures
+from r4t.serving.service import Service
+from r4t.serving.version import Version, open_version
+from r4t.serving.watch import Watcher
+
+
+def watched_app(
+    folders: Sequence[Path], settings: Serve, engine: EngineName, source: Path
+) -> tuple[Starlette, Service]:
+    """The application and its service. source: the folder that the page of the run is about; the key comes from
+    `KEY_VARIABLE`. Raises UserError for folders that cannot be served."""
+
+    def opened() -> Version:
+        return open_version(folders, engine, settings.threads)
+
+    service = Service(opened(), settings)
+    measures = Measures(service)
+    watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
+    key = os.environ.get(KEY_VARIABLE) or None
+    page = partial(run_page, source)
+    app = serving_app(service, settings, key=key, measures=measures, watcher=watcher, run_page=page)
+    return app, service
