@@ -158,7 +158,9 @@ def test_concurrent_requests_are_one_batch_and_none_sees_another(version: Versio
             (name, method) for name in NAMES[:4] for method in ("r4t_diffusion", "mmr", "no_fanout")
         )
     ]
+    bodies += [{"query": "mint soup", "k": 3, "method": "r4t_diffusion", "spread": spread} for spread in (0.0, 1.0)]
     alone = [found(send(application(version), body)[0])["sets"] for body in bodies]
+    assert [item["item_id"] for item in alone[-1][0]["items"]] != [item["item_id"] for item in alone[-2][0]["items"]]
     together = send(serving_app(service, settings), *bodies)
     for body, expected, response in zip(bodies, alone, together, strict=True):
         its = found(response)["sets"]
@@ -412,6 +414,18 @@ def test_a_version_that_cannot_be_opened_leaves_the_old_one(folder: Path, tmp_pa
     assert service.version.lineage == lineage
     (served / "manifest.json").unlink()
     assert not watcher.look()
+    service.close()
+
+
+def test_a_watcher_that_was_stopped_takes_no_version(folder: Path, tmp_path: Path) -> None:
+    served = Path(shutil.copytree(folder, tmp_path / "served"))
+    service = Service(opened(served), Serve())
+    watcher = Watcher([served], lambda: opened(served), service, 1.0)
+    lineage = service.version.lineage
+    export(folder.parent / "run", served, onnx=True)
+    watcher.stop()
+    assert not watcher.look()
+    assert service.version.lineage == lineage
     service.close()
 
 
