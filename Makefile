@@ -1,6 +1,8 @@
 # Everything runs in .venv, which `make install` makes once from locks/.
 RUN_DIR ?= runs/quickstart
 PYTEST_ARGS ?=
+WORKERS ?= 2
+TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder  # a file's tests share engines, so they stay together
 
 .PHONY: quickstart test fast check site audit sbom install gpu clean help
 
@@ -11,10 +13,10 @@ quickstart: install  ## the whole pipeline on the embedded recipes, from raw ite
 	.venv/bin/r4t run configs/quickstart.yaml --run-dir $(RUN_DIR)
 
 test: install  ## every test
-	.venv/bin/python -m pytest $(PYTEST_ARGS)
+	.venv/bin/python -m pytest $(TOGETHER) $(PYTEST_ARGS)
 
 fast: install  ## the tests that start neither Ray nor vLLM nor DeepSpeed
-	.venv/bin/python -m pytest -m "not slow and not gpu" $(PYTEST_ARGS)
+	.venv/bin/python -m pytest -m "not slow and not gpu" $(TOGETHER) $(PYTEST_ARGS)
 
 check: install  ## formatting, lint and types
 	.venv/bin/ruff format --check .

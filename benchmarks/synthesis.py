@@ -1,14 +1,15 @@
 """Stage 2: rows a second, memory, bytes a row, what the pipeline adds to the engine's time, and a second worker.
 
-    python -m benchmarks.synthesis RUN [--rows 10000 2000000] [--engine] [--nodes] [--queries 200] [--samples 128]
-        [--set A.B=C]
+    python -m benchmarks.synthesis RUN [--rows 10000 2000000] [--engine [48]] [--nodes [48]] [--queries 200]
+        [--samples 128] [--set A.B=C]
 
 RUN is a run directory whose stage 1 is done. Answers of its policy are recorded once, `--samples` to each of
 `--queries` training queries, in RUN/recorded.parquet, and then replayed through the same Ray Data job in place of the
 engine: parsing, encoding, search, reward, composition and writing, for every number of `--rows`, each in a Ray session
 of its own. Rates are those between the first shard that stands and the last; peak memory is of this process and all of
-Ray's. With `--engine` the recorded prompts are sampled again, in one call of a warm engine and by the whole job. With
-`--nodes` by one engine of one thread on one Ray node, and by two on two nodes of this machine. Prints JSON.
+Ray's. With `--engine` that many queries are sampled by a warm engine alone, shard by shard and in one call, and by the
+whole job, in shards of 1,024 answers. With `--nodes` by one engine of one thread on one Ray node, and by two on two
+nodes of this machine. `repeated` is how often an answer is replayed. Prints JSON.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from r4t.sets.store import shard_files, shard_name
 from r4t.types import Ints
 
 RECORDED = "recorded.parquet"
+SMALL_SHARD = 1024  # answers, where an engine samples them: a shard of the default size would take minutes
 
 
 class Replay:
@@ -138,34 +140,51 @@ def replayed(run: Path, config: Config, dataset: Dataset, count: int) -> dict[st
     with tempfile.TemporaryDirectory() as folder, session(config, "local"), PeakMemory(every=0.2) as memory:
         made = tasks(run, config, dataset, queries, Path(folder))
         found = streamed(stream_shards(made, config, run / "prepare", Replay, (run / RECORDED,)))
-        return {"what": "replay"} | found | size(Path(folder)) | {"peak_gib": memory.bytes / 2**30}
+        written = size(Path(folder))
+    repeated = found["rows"] / pq.read_metadata(run / RECORDED).num_rows
+    return {"what": "replay", "repeated": repeated} | found | written | {"peak_gib": memory.bytes / 2**30}
 
 
 def engine(run: Path, config: Config, dataset: Dataset, rows: Ints) -> dict[str, Any]:
-    """One engine's own time for the prompts of all shards but the first, and the job's."""
+    """One warm engine's own time for all shards but the first, one by one and in a single call, and the job's."""
     config = config.model_copy(update={"rollout": config.rollout.model_copy(update={"workers": 1})})
     with tempfile.TemporaryDirectory() as folder, session(config, "local"):
         made = tasks(run, config, dataset, rows, Path(folder))
         if len(made) < 2:
             raise SystemExit("--engine needs two shards or more: lower sets.shard_answers")
-        actor = start_rollout(config, run / "folm" / "policy")
-        sampling = {
-            "samples": config.sets.samples_per_query,
-            "temperature": config.sets.temperature,
-            "seed": config.seed,
-            "logprobs": False,
-        }
         asked = [[(q, t) for q, t in zip(one.queries, one.texts, strict=True)] for one in made]
-        ray.get(actor.generate.remote(asked[0], **sampling))
-        started = time.perf_counter()
-        ray.get(actor.generate.remote([pair for one in asked[1:] for pair in one], **sampling))
-        own = time.perf_counter() - started
-        ray.kill(actor)
+        one_by_one, at_once = own_seconds(run, config, asked)
         found = streamed(stream_shards(made, config, run / "prepare"))
     answers = sum(len(one.queries) * one.samples for one in made[1:])
-    added = found["seconds_after_first_shard"] / own - 1
-    rates = {"engine_seconds": own, "engine_rows_per_second": answers / own, "pipeline_adds": added}
-    return {"what": "engine"} | rates | found
+    seconds = found["seconds_after_first_shard"]
+    return found | {
+        "what": "engine",
+        "engine_seconds": one_by_one,
+        "engine_seconds_one_call": at_once,
+        "engine_rows_per_second": answers / one_by_one,
+        "pipeline_adds": seconds / one_by_one - 1,
+        "pipeline_adds_to_one_call": seconds / at_once - 1,
+    }
+
+
+def own_seconds(run: Path, config: Config, asked: list[list[tuple[int, str]]]) -> tuple[float, float]:
+    """Seconds of an engine that the first of the shards has warmed: the rest shard after shard, and all at once."""
+    actor = start_rollout(config, run / "folm" / "policy")
+    sampling = {
+        "samples": config.sets.samples_per_query,
+        "temperature": config.sets.temperature,
+        "seed": config.seed,
+        "logprobs": False,
+    }
+    ray.get(actor.generate.remote(asked[0], **sampling))
+    seconds = []
+    for calls in (asked[1:], [[pair for one in asked[1:] for pair in one]]):
+        started = time.perf_counter()
+        for call in calls:
+            ray.get(actor.generate.remote(call, **sampling))
+        seconds.append(time.perf_counter() - started)
+    ray.kill(actor)
+    return seconds[0], seconds[1]
 
 
 @contextmanager
@@ -203,8 +222,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 2_000_000])
-    parser.add_argument("--engine", action="store_true")
-    parser.add_argument("--nodes", action="store_true")
+    parser.add_argument("--engine", type=int, nargs="?", const=48, default=0, metavar="QUERIES")
+    parser.add_argument("--nodes", type=int, nargs="?", const=48, default=0, metavar="QUERIES")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
@@ -214,14 +233,15 @@ def main() -> None:
     dataset = load_dataset(run / "prepare")
     train = dataset.split("train")
     recorded = train[:: max(1, len(train) // a.queries)][: a.queries]
-    if not (run / RECORDED).is_file():
+    if a.rows and not (run / RECORDED).is_file():
         with session(config, "local"):
             record(run, config, dataset, recorded, a.samples)
     results: list[dict[str, Any]] = [replayed(run, config, dataset, count) for count in a.rows]
+    small = config.model_copy(update={"sets": config.sets.model_copy(update={"shard_answers": SMALL_SHARD})})
     if a.engine:
-        results.append(engine(run, config, dataset, recorded))
+        results.append(engine(run, small, dataset, train[: a.engine]))
     if a.nodes:
-        results += scaling(run, config, dataset, recorded)
+        results += scaling(run, small, dataset, train[: a.nodes])
     shared = {"samples_per_query": a.samples, "items": len(dataset.item_ids), "task": config.task}
     rows = [shared | result for result in results]
     print(json.dumps({"schema": 1, "name": "synthesis", "environment": environment(), "results": rows}))

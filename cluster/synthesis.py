@@ -28,6 +28,7 @@ from r4t.catalog.index import open_index
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.scoring import SetScorer
+from r4t.sets.known import KnownTexts
 from r4t.sets.parsed import ParseCount, count_parsed
 from r4t.sets.records import Written, build_shard, scoring_config
 from r4t.sets.store import write_shard
@@ -113,6 +114,7 @@ class ShardScorer:
         self.dataset = load_dataset(prepare_folder, config.objective.columns)
         index = open_index(prepare_folder, self.dataset.item_vectors, config.index)
         self.scorer = SetScorer(self.dataset, run_encoder(config, prepare_folder), scoring_config(config), index)
+        self.known = KnownTexts(self.scorer.encoder, index, self.scorer.config.fanout.n)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         started = time.perf_counter()
@@ -125,7 +127,7 @@ class ShardScorer:
             finished=row["finished"],
             policy_version=int(row["version"]),
         )
-        shard = build_shard(written, self.scorer, self.config)
+        shard = build_shard(written, self.scorer, self.config, self.known)
         vectors = self.dataset.query_vectors, self.dataset.item_vectors
         tensors = tensor_table(shard, *vectors) if self.config.sets.write_tensors else None
         write_shard(Path(row["path"]), shard, lineage=json.loads(row["lineage"]), tensors=tensors)

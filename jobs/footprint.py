@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from types import TracebackType
 
 import psutil
 
+GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # ended since it was listed, or of another user
+
+GROWTH = 1.01  # of the estimate, before proportional sizes are read again: reading them costs milliseconds a process
+PAGE = os.sysconf("SC_PAGESIZE")
+
 
 class PeakMemory:
-    """Samples every so many seconds while the block runs; `bytes` is the highest sum of proportional set sizes seen.
+    """Looks every so many seconds while the block runs; `bytes` is the highest sum of proportional set sizes seen.
 
-    Proportional sizes share a page out among the processes that map it, so the sum counts shared memory once.
+    Proportional sizes share a page out among the processes that map it, so the sum counts shared memory once. They are
+    read whenever a cheap estimate of that sum has grown.
     """
 
     def __init__(self, every: float = 2.0) -> None:
         self.bytes = 0
+        self._estimate = 0
         self._every = every
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -33,21 +41,36 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
-            self.bytes = max(self.bytes, tree_memory())
+            pids = _tree()
+            if (estimate := _estimate(pids)) > GROWTH * self._estimate:
+                self._estimate = estimate
+                self.bytes = max(self.bytes, sum(map(_proportional, pids)))
             if self._stop.wait(self._every):
                 return
 
 
-def tree_memory() -> int:
-    """Bytes that this process and its descendants hold now."""
+def _tree() -> list[int]:
+    """This process and its descendants."""
     own = psutil.Process()
-    return sum(_proportional(process.pid) for process in [own, *own.children(recursive=True)])
+    return [process.pid for process in (own, *own.children(recursive=True))]
+
+
+def _estimate(pids: list[int]) -> int:
+    """Bytes: what each process has for itself, and the most that one shares."""
+    own, most = 0, 0
+    for pid in pids:
+        try:
+            resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[1:3])
+        except GONE:
+            continue
+        own, most = own + resident - shared, max(most, shared)
+    return PAGE * (own + most)
 
 
 def _proportional(pid: int) -> int:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return 0  # ended between the listing and the reading, or belongs to another user
+    except GONE:
+        return 0
     kilobytes = next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
     return kilobytes * 1024

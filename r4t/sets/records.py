@@ -10,6 +10,7 @@ import numpy as np
 from r4t.config import Config
 from r4t.scoring import SetScorer
 from r4t.sets.answers import Answers, read_answers
+from r4t.sets.known import KnownTexts
 from r4t.sets.store import ShardColumns
 from r4t.sets.targets import compose_rows, filler_order
 from r4t.types import Floats, Ints
@@ -44,15 +45,15 @@ def scoring_config(config: Config) -> Config:
     return config.model_copy(update={"objective": objective, "fanout": fanout})
 
 
-def build_shard(written: Written, scorer: SetScorer, config: Config) -> ShardColumns:
+def build_shard(written: Written, scorer: SetScorer, config: Config, known: KnownTexts | None = None) -> ShardColumns:
     """The shard of M answers in order. Rows are items (OAR) or sub-queries with their vectors (WSCR).
 
     Which fillers an answer gets depends on the run's seed, its query and its number alone. `scorer` is one of
-    `scoring_config(config)`.
+    `scoring_config(config)`; `known` may hold what other shards looked up with it.
     """
     answers = read_answers(written.text, written.finished, config.fanout.k)
-    vectors = scorer.encoder.encode(answers.texts)
-    cosine, items = scorer.index.search(vectors, scorer.config.fanout.n)
+    look_up = known or KnownTexts(scorer.encoder, scorer.index, scorer.config.fanout.n, room=0)
+    vectors, cosine, items = look_up(answers.texts)
     reward, terms = _rewards(written.query, answers, vectors, cosine[:, 0], items, scorer)
     valid = answers.valid
     rows = np.full((len(written.text), config.retriever.rows), -1, dtype=np.int64)

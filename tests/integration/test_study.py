@@ -115,7 +115,9 @@ def test_a_probe_times_every_method_and_shows_sets_for_queries_of_ones_own(
     assert verify(run / "probe") == []
 
 
-CELL = {"config": str(TINY), "stages": ["prepare", "folm"], "overrides": {"rl.steps": 6, "rl.checkpoint_every": 1}}
+FEW_ACTORS = {"rollout.engine": "hf", "rollout.workers": 1, "learner.ranks": 1}  # what starts fastest
+STEPS = {"rl.steps": 6, "rl.checkpoint_every": 1, "rl.validate_every": 6}
+CELL = {"config": str(TINY), "stages": ["prepare", "folm"], "overrides": STEPS | FEW_ACTORS}
 
 
 def start(study: Path, folder: Path) -> subprocess.Popen[bytes]:

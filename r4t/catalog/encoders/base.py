@@ -26,6 +26,8 @@ class Encoder(ABC):
     dim: int
     content: str | None = None
     """SHA-256 of the files behind `encoder.path`; None for an encoder that ships in a package."""
+    alone: bool = False
+    """Whether a text's vector is the same to the last bit whatever other texts are encoded with it."""
 
     def encode(self, texts: Sequence[str]) -> Floats:
         """[n] texts -> [n, dim] float32 unit rows, in order. A blank text becomes the first unit vector.

@@ -15,6 +15,7 @@ class WordLlamaEncoder(Encoder):
     """Mean of static token vectors; Matryoshka, so the first `dim` of 256 columns are an encoder of their own."""
 
     name = "wordllama"
+    alone = True
 
     def __init__(self, dim: int | None) -> None:
         from safetensors.numpy import load_file
