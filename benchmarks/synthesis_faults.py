@@ -33,6 +33,8 @@ from ray.cluster_utils import Cluster
 
 from benchmarks.environment import environment
 from cluster.session import ENVIRONMENT
+from jobs.run import save_config
+from r4t.config import load_config
 from r4t.errors import UserError
 from r4t.lineage import is_finished
 from r4t.sets.reader import shard_paths
@@ -51,23 +53,22 @@ class Kill:
     """Shards that stood at that moment."""
 
 
-def fork(base: Path, folder: Path) -> Path:
-    """A run directory that has the stages before this one of `base`."""
+def fork(base: Path, folder: Path, overrides: Sequence[str] = ()) -> Path:
+    """A run directory that has the stages before this one of `base`, and its configuration but for `overrides`."""
     for name in ("prepare", "folm"):
         shutil.copytree(base / name, folder / name)
-    shutil.copy2(base / "config.yaml", folder / "config.yaml")
+    save_config(folder, load_config(base / "config.yaml", list(overrides)))
     return folder
 
 
 class Driver:
     """`r4t run --stage sets` in `folder`; what it says goes to `<folder>.log`."""
 
-    def __init__(self, folder: Path, address: str, overrides: Sequence[str]) -> None:
-        settings = [part for override in overrides for part in ("--set", override)]
+    def __init__(self, folder: Path, address: str) -> None:
         self.folder = folder
         self.excused = 0  # failures that a lost node explains: Ray may have seated the driver there
         self.command = [R4T, "run", str(folder / "config.yaml"), "--run-dir", str(folder), "--stage", "sets"]
-        self.command += ["--address", address, *settings]
+        self.command += ["--address", address]
         self.start()
 
     def start(self) -> None:
@@ -155,7 +156,6 @@ def with_faults(
     folder: Path,
     victims: Sequence[str] = (),
     seed: int = 0,
-    overrides: Sequence[str] = (),
     nodes: Nodes | None = None,
     pause: float = 1.0,
 ) -> list[Kill]:
@@ -165,7 +165,7 @@ def with_faults(
     Without `nodes` every driver has a local Ray of its own.
     """
     rng = random.Random(seed)
-    driver = Driver(folder, nodes.cluster.address if nodes else "local", overrides)
+    driver = Driver(folder, nodes.cluster.address if nodes else "local")
     kills: list[Kill] = []
     for victim in victims:
         grown = partial(has_more_than, standing(folder), folder)
@@ -202,11 +202,11 @@ def main() -> None:
     order = [a.victims[i % len(a.victims)] for i in range(a.kills)]
     random.Random(a.seed).shuffle(order)
     with tempfile.TemporaryDirectory(dir=a.run.resolve().parent) as temporary:
-        whole, broken = (fork(a.run, Path(temporary) / name) for name in ("whole", "broken"))
+        whole, broken = (fork(a.run, Path(temporary) / name, a.overrides) for name in ("whole", "broken"))
         nodes = Nodes() if "node" in order else None
         try:
-            with_faults(whole, (), a.seed, a.overrides, nodes)
-            kills = with_faults(broken, order, a.seed, a.overrides, nodes)
+            with_faults(whole, (), a.seed, nodes=nodes)
+            kills = with_faults(broken, order, a.seed, nodes=nodes)
         finally:
             if nodes:
                 nodes.cluster.shutdown()

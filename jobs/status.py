@@ -35,8 +35,9 @@ def show(found: dict[str, Any]) -> str:
         seconds = f"{stage['seconds']:.0f} s" if stage.get("seconds") is not None else ""
         lines.append(f"  {name:<10} {stage['state']:<9} {seconds}".rstrip())
     if newest := found["newest"]:
-        ago = time.time() - newest["time"]
-        lines.append(f"newest numbers: {newest['stage']} step {newest['step']}, {ago:.0f} s ago")
+        age = time.time() - newest["time"]
+        when = f"{age:.0f} s ago" if age > -1 else f"by a clock that is {-age:.0f} s ahead of this machine's"
+        lines.append(f"newest numbers: {newest['stage']} step {newest['step']}, {when}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """The synthesis stage: a real Ray Data job over a real vLLM engine, killed and resumed."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -61,6 +62,9 @@ def test_killed_synthesis_makes_the_missing_shards_only(tmp_path: Path, capsys: 
     damaged = sorted(before)[0]
     content = (sets / damaged).read_bytes()
     (sets / damaged).write_bytes(content[:-100])
+    for path, skew in zip(shard_paths(sets), itertools.cycle((3e9, 1e9)), strict=False):  # as by a clock that is wrong
+        os.utime(path, (skew, skew))
+    before = stamps(sets)
 
     with session(config):
         synthesize.main(config, run)
