@@ -24,8 +24,8 @@ ASSUMPTIONS = (
     " the one that was measured; answers keep their length",
     "gradient exchange between learner ranks, queueing and pods that start are not counted",
     "with rl.staleness 1 or more, sampling and learning overlap completely",
-    f"the simulated step lets groups differ in length (log-normal, spread {SPREAD:g}) and wait for one another as in the"
-    " loop; it is a simulation, not a measurement",
+    f"the simulated step lets groups differ in length (log-normal, spread {SPREAD:g}) and wait for one another as in"
+    " the loop; it is a simulation, not a measurement",
 )
 
 

@@ -65,9 +65,7 @@ def simulate(loop: Loop, samplers: int, staleness: int, steps: int, spread: floa
         ends.append(clock)
     step = (ends[-1] - ends[SKIPPED - 1]) / (len(ends) - SKIPPED)
     busy = loop.groups * loop.group / samplers
-    return Simulated(
-        step=step, samplers_idle=max(0.0, 1 - busy / step), learners_idle=max(0.0, 1 - loop.train / step)
-    )
+    return Simulated(step=step, samplers_idle=max(0.0, 1 - busy / step), learners_idle=max(0.0, 1 - loop.train / step))
 
 
 def _submit(
