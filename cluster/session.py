@@ -7,11 +7,13 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from cluster.devices import cores, role_environment
+from cluster.node_checks import SILENT, examine_nodes
 from cluster.roles import place
 from r4t.config import Config
 from r4t.errors import UserError
@@ -30,19 +32,22 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def session(config: Config, address: str | None = None) -> Iterator[None]:
+def session(config: Config, address: str | None = None, storage: Path | None = None) -> Iterator[None]:
     """Connects to Ray for the length of the block.
 
     `address`: "local" starts a session of this process's own; "auto" joins the running cluster; None joins the one in
     RAY_ADDRESS (as `ray job submit` sets it), else starts a local one. A local session ends with this process, however
-    it ends, so a killed run leaves nothing in the way of the next. Raises UserError when no cluster answers or when the
-    cluster cannot seat every actor of the run.
+    it ends, so a killed run leaves nothing in the way of the next. With `storage`, where the run will be written, the
+    nodes of a cluster of several are asked first (`check_nodes`). Raises UserError when no cluster answers, when the
+    cluster cannot seat every actor of the run, and for nodes that cannot take part.
     """
     if accelerator := role_environment("scorer", config).get("DS_ACCELERATOR"):
         os.environ["DS_ACCELERATOR"] = accelerator  # transformers imports DeepSpeed here too, which else warns
     start(address)
     try:
         place(config).release()
+        if storage is not None:
+            check_nodes(storage)
         yield
     except UserError:
         raise
@@ -51,6 +56,19 @@ def session(config: Config, address: str | None = None) -> Iterator[None]:
         raise
     finally:
         ray.shutdown()
+
+
+def check_nodes(storage: Path) -> None:
+    """Raises UserError that names every node which cannot take part in a run in `storage`, with the fixes.
+
+    One that does not answer in time may just be busy: `r4t doctor --address` says so, a run goes on.
+    """
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return
+    problems = [(what, fix) for what, fix in examine_nodes(storage) if not what.endswith(SILENT)]
+    if problems:
+        lines = "\n".join(f"  {what}: {fix}" for what, fix in problems)
+        raise UserError(f"not every node of the cluster can take part in this run:\n{lines}")
 
 
 def start(address: str | None = None, hook: str | None = None) -> None:
@@ -74,11 +92,22 @@ def start(address: str | None = None, hook: str | None = None) -> None:
     try:
         _knock(where)
         ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, **extra)
-    except (OSError, RuntimeError, ValueError) as error:
+    except RuntimeError as error:
+        if "ersion mismatch" not in str(error):
+            raise _no_cluster(where, error) from error
         raise UserError(
-            f"no Ray cluster answers at '{where}' ({type(error).__name__}): start one with `ray start --head`,"
-            " give its address with --address HOST:PORT, or use --address local"
+            f"the cluster at '{where}' runs other versions than this process: {' '.join(str(error).split())}"
+            " Submit from the image that its nodes run, or install R4T's lock on every node"
         ) from error
+    except (OSError, ValueError) as error:
+        raise _no_cluster(where, error) from error
+
+
+def _no_cluster(where: str, error: Exception) -> UserError:
+    return UserError(
+        f"no Ray cluster answers at '{where}' ({type(error).__name__}): start one with `ray start --head`,"
+        " give its address with --address HOST:PORT, or use --address local"
+    )
 
 
 def _knock(where: str) -> None:

@@ -11,12 +11,14 @@ from typing import Any
 
 import ray
 
-from cluster.launch import gather, launch_group
+from cluster.launch import ActorsLost, gather, launch_group
+from cluster.preemption import Notices
 from jobs.run import Bar, Run
+from jobs.stopping import Stop, stop_at_boundary
 from r4t.config import Config, Training
 from r4t.diffusion.checkpoint import CONFIG, WEIGHTS
 from r4t.errors import UserError
-from r4t.lineage import atomic_folder, atomic_path, clear_partial, read_json, write_json, write_manifest
+from r4t.lineage import atomic_folder, atomic_path, clear_partial, is_finished, read_json, write_json, write_manifest
 
 CHUNK = 25  # steps between two looks at the actors
 SHOWN = ("loss", "lr", "held_out_loss", "held_out/reward", "held_out/coverage")
@@ -74,12 +76,42 @@ class Job:
 
 
 def train(config: Config, run: Run, plans: Sequence[Plan]) -> None:
-    """Trains all of them side by side, from their newest checkpoints on, and writes their folders' manifests."""
-    jobs = [_start(config, run, plan) for plan in plans]
+    """Trains all of them side by side, from their newest checkpoints on, and writes their folders' manifests.
+
+    When ranks are lost, all start again from there. SIGTERM: a checkpoint, then SystemExit with 143.
+    """
+    restarts, limit = 0, config.cluster.max_restarts
+    with stop_at_boundary() as stop:
+        while waiting := [plan for plan in plans if not is_finished(plan.folder)]:
+            jobs: list[Job] = []
+            try:
+                _train(config, run, waiting, jobs, stop)
+            except ActorsLost as lost:
+                for job in jobs:
+                    job.everyone.stop()
+                if restarts >= limit:
+                    raise RuntimeError(f"{lost}, after {limit} restarts (cluster.max_restarts)") from lost
+                restarts += 1
+                run.say(f"{plans[0].name}: {lost}: restart {restarts} of at most {limit}")
+
+
+def _train(config: Config, run: Run, plans: Sequence[Plan], jobs: list[Job], stop: Stop) -> None:
+    """Starts a job for each plan, puts them into `jobs`, and trains them to their end."""
+    for plan in plans:
+        jobs.append(_start(config, run, plan))
+    notices = Notices([actor for job in jobs for actor in job.everyone.actors])
     with run.progress(plans[0].name, sum(plan.settings.steps for plan in plans)) as bar:
         bar.advance(sum(job.step for job in jobs))
         while active := [job for job in jobs if job.active]:
             _advance(run, active, bar)
+            if leaving := notices.leaving():
+                run.say(f"{plans[0].name}: {leaving} and holds learner ranks: checkpoint")
+            if stop.requested or leaving:
+                for job in (job for job in active if job.active):
+                    _checkpoint(job.everyone, job.plan.folder, job.step)
+            if stop.requested:
+                run.say(f"{plans[0].name}: stopped by SIGTERM; the same command resumes the run")
+                raise stop.exit
     for job in jobs:
         _finish(config, job)
 

@@ -67,14 +67,17 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     _check_late_mistakes(config, wanted)
     started = time.monotonic()
     needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
-    with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray), stopping_cleanly():
+    with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray, folder), stopping_cleanly():
         save_config(folder, config)
         clear_partial(folder)
         with closing(Run(folder, config, _sinks(folder, config))) as run:
             if needs_ray and (notice := _engine_notice(config)):
                 run.say(notice)
             for name in wanted:
+                new = not is_finished(folder / name)
                 importlib.import_module(_job(name, config)).main(config, run)
+                if new:
+                    run.finished(name)
             run.say(
                 f"done in {time.monotonic() - started:.0f} s, peak memory {memory.bytes / 2**30:.1f} GiB"
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
@@ -155,12 +158,12 @@ def stopping_cleanly() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _session(config: Config, address: str | None, needed: bool) -> AbstractContextManager[None]:
+def _session(config: Config, address: str | None, needed: bool, folder: Path) -> AbstractContextManager[None]:
     if not needed:
         return nullcontext()
     from cluster.session import session  # Ray takes a second to import
 
-    return session(config, address)
+    return session(config, address, folder)
 
 
 def _engine_notice(config: Config) -> str:

@@ -54,6 +54,7 @@ def describe(
             kind: {"actors": plan.counts(config).get(kind, 1), "host": round(one.host, 2), "gpu": round(one.device, 2)}
             for kind, one in memories.items()
         },
+        "simulation": _simulation(config, speeds, size),
         "scaling": [] if config.cluster.device == "cpu" else _scaling(config, speeds, size, gpu_memory),
         "assumptions": list(plan.ASSUMPTIONS),
     }
@@ -68,19 +69,26 @@ def show(console: Console, found: dict[str, Any]) -> None:
         hours = f"{stage['gpu_hours']:.2f}" if found["device"] != "cpu" else ""
         table.add_row(name, duration(stage["seconds"]), hours, f"{stage['storage_gib']:.2f}", stage["bottleneck"])
     console.print(table)
+    step, loop = found["simulation"]["step_seconds"], found["simulation"]
+    console.print(
+        f"SIMULATED step: {step:.2f} s ({loop['reckoned_step_seconds']:.2f} s by division), rollout workers idle"
+        f" {loop['rollout_idle']:.0%}, learners idle {loop['learner_idle']:.0%}",
+        soft_wrap=True,
+    )
     table = Table("role", "actors", "memory each, GiB", "GPU memory each, GiB")
     for role, one in found["memory_gib"].items():
         if one["actors"]:
             table.add_row(role, str(one["actors"]), f"{one['host']:.1f}", f"{one['gpu']:.1f}")
     console.print(table)
     if found["scaling"]:
-        table = Table("GPUs", "sample + learn", "step", "whole run", "GPU-hours", "bottleneck of a step")
+        table = Table("GPUs", "sample + learn", "step", "simulated", "whole run", "GPU-hours", "bottleneck of a step")
         for row in found["scaling"]:
             if "seconds" not in row:
                 table.add_row(str(row["gpus"]), "does not fit")
                 continue
             split = "shared" if row["colocate"] else f"{row['rollout_workers']} + {row['learner_ranks']}"
-            cells = (duration(row["step_seconds"]), duration(row["seconds"]), f"{row['gpu_hours']:.1f}")
+            steps = (duration(row["step_seconds"]), duration(row["simulated_step_seconds"]))
+            cells = (*steps, duration(row["seconds"]), f"{row['gpu_hours']:.1f}")
             table.add_row(str(row["gpus"]), split, *cells, row["bottleneck"])
         console.print(table)
     for line in found["assumptions"]:
@@ -117,6 +125,20 @@ def _stage(stage: plan.Stage, gpus: int) -> dict[str, Any]:
     }
 
 
+def _simulation(config: Config, rates: Rates, size: plan.Size) -> dict[str, Any]:
+    parts = plan.step_parts(config, rates, size)
+    found = plan.simulated_step(config, parts)
+    return {
+        "simulated": True,
+        "steps": plan.SIMULATED_STEPS,
+        "spread": plan.SPREAD,
+        "step_seconds": round(found.step, 4),
+        "reckoned_step_seconds": round(plan.step_seconds(config, parts), 4),
+        "rollout_idle": round(found.samplers_idle, 4),
+        "learner_idle": round(found.learners_idle, 4),
+    }
+
+
 def _scaling(config: Config, rates: Rates, size: plan.Size, gpu_gib: float) -> list[dict[str, Any]]:
     """The best split of 1 to 512 GPUs, one row each; where nothing fits, the row holds the number alone."""
     rows: list[dict[str, Any]] = []
@@ -134,6 +156,7 @@ def _scaling(config: Config, rates: Rates, size: plan.Size, gpu_gib: float) -> l
                 "learner_ranks": best.learner.ranks,
                 "colocate": best.rollout.colocate,
                 "step_seconds": plan.step_seconds(best, parts),
+                "simulated_step_seconds": plan.simulated_step(best, parts).step,
                 "seconds": seconds,
                 "gpu_hours": gpus * seconds / 3600,
                 "bottleneck": max(parts, key=parts.__getitem__),

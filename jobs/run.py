@@ -59,6 +59,11 @@ class Run:
             line = f"{stage} {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.say(line)
 
+    def finished(self, stage: str) -> None:
+        """Tells the sinks that a stage has written its manifest."""
+        for sink in self._sinks:
+            sink.finished(stage, self.folder / stage)
+
     def say(self, text: str) -> None:
         """Prints a line and keeps it, with the time, in `log.txt`. UserError once a newer attempt owns the run."""
         attempt.check(self.folder)

@@ -23,7 +23,8 @@ class Stop:
 def stop_at_boundary() -> Iterator[Stop]:
     """Within the block the first SIGTERM only sets `requested`; a second one leaves at once, with code 143 too.
 
-    Ray's own handler, which stands outside, would leave with 15.
+    Where the block ends before it looked at `requested`, SystemExit is raised after it. Ray's own handler, which stands
+    outside, would leave with 15.
     """
     stop = Stop()
     before = signal.getsignal(signal.SIGTERM)
@@ -39,3 +40,5 @@ def stop_at_boundary() -> Iterator[Stop]:
         yield stop
     finally:
         signal.signal(signal.SIGTERM, before)
+    if stop.requested:
+        raise stop.exit

@@ -34,6 +34,7 @@ from cluster.gauges import Gauges
 from cluster.groups import Batch, GroupSource
 from cluster.launch import ActorsLost, gather
 from cluster.learner import Phase
+from cluster.preemption import Notices
 from cluster.roles import Placement, place
 from cluster.self_test import ENGINES, self_test
 from cluster.watch import LEARNERS, Actors
@@ -109,6 +110,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
     phase = Phase(lr=rl.lr, betas=rl.betas, weight_decay=rl.weight_decay, grad_clip=rl.grad_clip)
     gather([learner.begin.remote(source, phase) for learner in actors.learners], config, LEARNERS)
     progress = resume(config, dataset, actors, folder)
+    notices = Notices(actors.learners)
     judge = LiveJudge(config, dataset)
     if progress.step:
         run.say(f"folm: resuming at step {progress.step}")
@@ -141,7 +143,9 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
             run.log("folm", step + 1, values, line(step + 1, rl.steps, values))
             gauges.set(values)
             bar.advance()
-            if (step + 1) % rl.checkpoint_every == 0 or stop.requested:
+            if leaving := notices.leaving():
+                run.say(f"folm: {leaving} and holds learner ranks: checkpoint after step {step + 1}")
+            if (step + 1) % rl.checkpoint_every == 0 or stop.requested or leaving:
                 checkpoint(config, actors, folder, progress, groups)
             if stop.requested:
                 run.say(f"folm: stopped by SIGTERM after step {step + 1}; the same command resumes the run")

@@ -1,16 +1,31 @@
-"""Weights & Biases as a sink: offline into the run directory, or online with the key from WANDB_API_KEY."""
+"""Weights & Biases as a sink: offline into the run directory, or online with the key from WANDB_API_KEY.
+
+Numbers, sample sets as tables, and what the stages made as artifacts. Artifacts are references: names, digests and
+lineage go to W&B, the files stay where they are.
+"""
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import wandb
 
 from r4t.config import Config
 from r4t.errors import UserError
+from r4t.evaluation.training_samples import read_samples
+from r4t.lineage import MANIFEST, file_hash, read_json
+
+MADE = {  # stage -> (artifact, the files of the stage's manifest that it holds)
+    "folm": ("policy", "policy/"),
+    "sets": ("sets", ""),
+    "retriever": ("retriever", ""),
+    "distill": ("retriever-distilled", ""),
+}
+SAMPLES = ("stage", "step", "query", "method", "reward", "items")
 
 
 class WandbSink:
@@ -23,10 +38,13 @@ class WandbSink:
                 "tracking.wandb is 'online' but WANDB_API_KEY is not set: set it in the environment, or use"
                 " --set tracking.wandb=offline and `wandb sync` later"
             )
+        self.folder, self._id = folder, _run_id(folder)
+        for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # else in the home folder, which pods cannot write to
+            os.environ.setdefault(name, str(folder / "wandb"))
         self._run = wandb.init(
             project=config.tracking.project,
             name=config.name,
-            id=_run_id(folder),
+            id=self._id,
             dir=str(folder),
             mode=mode,
             resume="allow",
@@ -43,8 +61,40 @@ class WandbSink:
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
         self._run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
 
+    def finished(self, stage: str, folder: Path) -> None:
+        """Logs what the stage made as an artifact, and its sample sets as a table."""
+        if stage in MADE:
+            self._run.log_artifact(self._artifact(stage, folder))
+        if rows := list(_samples(stage, folder)):
+            self._run.log({f"samples/{stage}": wandb.Table(columns=list(SAMPLES), data=rows)})
+
+    def _artifact(self, stage: str, folder: Path) -> wandb.Artifact:
+        name, prefix = MADE[stage]
+        manifest = read_json(folder / MANIFEST)
+        lineage: dict[str, Any] = {key: manifest[key] for key in ("stage", "finished", "code", "inputs", "metrics")}
+        held = [path for path in manifest["files"] if path.startswith(prefix)]
+        lineage |= {"manifest_sha256": file_hash(folder / MANIFEST)}
+        lineage |= {"sha256": {path: manifest["files"][path]["sha256"] for path in held}}
+        artifact = wandb.Artifact(f"{name}-{self._id}", type=name, metadata=lineage)
+        artifact.add_reference((folder / MANIFEST).absolute().as_uri(), name=MANIFEST)
+        for path in held:
+            artifact.add_reference((folder / path).absolute().as_uri(), name=path)
+        return artifact
+
     def close(self) -> None:
         self._run.finish()
+
+
+def _samples(stage: str, folder: Path) -> Iterator[list[Any]]:
+    """Rows of the table: sets of validation queries while the policy trained, and of every method at the end."""
+    if stage == "folm":
+        for sample in read_samples(folder):
+            for at in sample["steps"]:
+                yield [stage, at["step"], sample["query"], "r4t_folm", at["reward"], "\n".join(at["items"])]
+    elif stage == "evaluate":
+        for sample in read_json(folder / "samples.json"):
+            for method, found in sample["methods"].items():
+                yield [stage, None, sample["query"], method, None, "\n".join(found["items"])]
 
 
 def _run_id(folder: Path) -> str:

@@ -13,8 +13,10 @@ from r4t.config import Config
 from r4t.errors import UserError
 from r4t.footprint import Footprint, Kind, PolicyShape, gpu_loads
 from r4t.rates import Rates
+from r4t.schedule import Loop, Simulated, simulate
 
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+SIMULATED_STEPS, SPREAD = 40, 0.3
 LEAST = 0.1  # share of the measured time that even a tiny model takes
 ASSUMPTIONS = (
     "actors of a kind share their work evenly and as many work as fast as one, until each has a single sequence",
@@ -22,6 +24,8 @@ ASSUMPTIONS = (
     " the one that was measured; answers keep their length",
     "gradient exchange between learner ranks, queueing and pods that start are not counted",
     "with rl.staleness 1 or more, sampling and learning overlap completely",
+    f"the simulated step lets groups differ in length (log-normal, spread {SPREAD:g}) and wait for one another as in"
+    " the loop; it is a simulation, not a measurement",
 )
 
 
@@ -94,6 +98,20 @@ def step_seconds(config: Config, parts: Mapping[str, float]) -> float:
     if config.rl.staleness and not config.rollout.colocate:
         return max(ahead, parts["learning"]) + parts["weights"] + parts["overhead"]
     return sum(parts.values())
+
+
+def simulated_step(config: Config, parts: Mapping[str, float]) -> Simulated:
+    """SIMULATION of the loop's schedule (`r4t.schedule`) with the parts of a step: adds what waiting for the slowest
+    group costs, which `step_seconds` leaves out. Scoring counts as part of a group's sampling."""
+    rl, workers = config.rl, config.rollout.workers
+    overlap = rl.staleness if not config.rollout.colocate else 0
+    loop = Loop(
+        groups=rl.queries_per_step,
+        group=(parts["sampling"] + parts["scoring"]) * min(workers, rl.queries_per_step) / rl.queries_per_step,
+        train=parts["learning"],
+        sync=parts["weights"] + parts["overhead"],
+    )
+    return simulate(loop, min(workers, rl.queries_per_step), overlap, SIMULATED_STEPS, SPREAD)
 
 
 def best_split(config: Config, rates: Rates, size: Size, gpus: int, gpu_gib: float) -> Config | None:

@@ -13,9 +13,11 @@ from r4t.errors import UserError
 
 
 class Sink(Protocol):
-    """Receives the numbers of one step of one stage."""
+    """Receives the numbers of one step of one stage, and the folder of each stage that has finished."""
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None: ...
+
+    def finished(self, stage: str, folder: Path) -> None: ...
 
     def close(self) -> None: ...
 
@@ -35,6 +37,9 @@ class MetricsFile:
         line = {"stage": stage, "step": int(step), "time": round(time.time(), 3), "values": finite}
         self._handle.write(json.dumps(line) + "\n")
         self._handle.flush()
+
+    def finished(self, stage: str, folder: Path) -> None:
+        """Nothing: the stage's own manifest says it all."""
 
     def close(self) -> None:
         self._handle.close()

@@ -1,19 +1,19 @@
-"""The whole pipeline, as users of a cluster run it: `ray start --head`, then `ray job submit -- r4t run CONFIG`."""
+"""The whole pipeline, as users of a cluster run it: `ray start --head`, then `ray job submit -- r4t run CONFIG`.
+
+On one node; and refused on nodes in network namespaces, each with its own address, that cannot take part.
+"""
 
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from support import ROOT, TINY, environment, r4t, wait_for
+from network_nodes import Network, why_not
+from ray_head import RAY, ray_head
+from support import R4T, ROOT, TINY, assert_user_error, environment, r4t
 
 from r4t.config import load_config
 from r4t.evaluation.training_samples import KEPT, read_samples
@@ -23,66 +23,40 @@ from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 
-RAY = str(Path(sys.executable).with_name("ray"))
+# Of the tiny configuration: long enough that a node can be lost between two steps.
+SETTINGS = ("tracking.wandb=offline", "rl.steps=12", "rl.validate_every=12")
 STAGES = ("prepare", "folm", "sets", "retriever", "evaluate", "report")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[tuple[str, str]]:
+    """A Ray head node of this test's own: its dashboard, where jobs are submitted, and where drivers join."""
+    with ray_head() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
-def dashboard() -> Iterator[str]:
-    """A Ray head node of this test's own; its dashboard's address, where jobs are submitted."""
-    temporary = tempfile.mkdtemp(prefix="r4t-", dir="/tmp")  # Ray's socket paths must be short
-    port = _free_port()
-    head = subprocess.Popen(
-        [
-            RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={temporary}",
-            f"--port={_free_port()}", f"--dashboard-port={port}", f"--ray-client-server-port={_free_port()}",
-            f"--dashboard-agent-listen-port={_free_port()}", f"--num-cpus={psutil.cpu_count()}",
-        ],
-        stdout=subprocess.DEVNULL,
-        cwd=ROOT,
-        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"}),
-    )  # fmt: skip
+def dashboard(addresses: tuple[str, str]) -> str:
+    return addresses[0]
 
-    def answers() -> bool:
-        assert head.poll() is None, "ray start --head ended"
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    try:
-        wait_for("the dashboard", answers, timeout=120)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        processes = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
-        head.terminate()
-        head.wait(timeout=60)
-        _, alive = psutil.wait_procs(processes, timeout=20)
-        for process in alive:
-            process.kill()
-        shutil.rmtree(temporary, ignore_errors=True)
+def options(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def submission(dashboard: str, folder: Path, *settings: str) -> list[str]:
+    """The command that submits a run of the tiny configuration into `folder`."""
+    command = ["r4t", "run", str(TINY.relative_to(ROOT)), "--run-dir", str(folder), *options(*SETTINGS, *settings)]
+    return [RAY, "job", "submit", f"--address={dashboard}", "--working-dir=.", "--", *command]
 
 
 @pytest.fixture(scope="module")
 def finished(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a whole pipeline that ran as a job."""
     folder = tmp_path_factory.mktemp("job") / "run"
-    config = TINY.relative_to(ROOT)
     done = subprocess.run(
-        [
-            RAY, "job", "submit", f"--address={dashboard}", "--working-dir=.", "--",
-            "r4t", "run", str(config), "--run-dir", str(folder), "--set", "tracking.wandb=offline",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-        cwd=ROOT,
-        env=environment(),
+        submission(dashboard, folder), capture_output=True, text=True, timeout=900, check=False,
+        cwd=ROOT, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "succeeded" in done.stdout
@@ -98,7 +72,7 @@ def test_c59_every_stage_finishes_on_cpu_and_the_chain_holds(finished: Path) -> 
 
 
 def test_one_line_of_numbers_per_step(finished: Path) -> None:
-    config = load_config(TINY)
+    config = load_config(TINY, list(SETTINGS))
     steps = [line for line in read_metrics(finished / "metrics.jsonl") if line["stage"] == "folm"]
     assert [line["step"] for line in steps] == list(range(1, config.rl.steps + 1))
     assert all(line["values"]["policy_version"] == line["step"] for line in steps)
@@ -109,7 +83,7 @@ def test_one_line_of_numbers_per_step(finished: Path) -> None:
 
 def test_c24_the_validation_curve_and_the_policy_it_kept(finished: Path) -> None:
     curve = [line for line in read_metrics(finished / "metrics.jsonl") if line["stage"] == "valid"]
-    assert [line["step"] for line in curve] == [0, load_config(TINY).rl.steps]
+    assert [line["step"] for line in curve] == [0, load_config(TINY, list(SETTINGS)).rl.steps]
     kept = json.loads((finished / "folm" / "manifest.json").read_text())["metrics"]
     eligible = [line for line in curve if not any(v for k, v in line["values"].items() if k.startswith("alarm/"))]
     best = max(eligible, key=lambda line: line["values"]["reward"])
@@ -118,7 +92,7 @@ def test_c24_the_validation_curve_and_the_policy_it_kept(finished: Path) -> None
 
 
 def test_every_validation_keeps_sets_of_the_same_queries(finished: Path) -> None:
-    config = load_config(TINY)
+    config = load_config(TINY, list(SETTINGS))
     kept = read_samples(finished / "folm")
     assert len(kept) == min(KEPT, config.rl.validate_queries)
     for sample in kept:
@@ -152,7 +126,7 @@ def test_the_finished_run_answers_queries(finished: Path) -> None:
 
 def test_running_it_again_does_nothing_and_says_so(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
-    done = r4t("run", TINY, "--run-dir", finished, "--set", "tracking.wandb=offline")
+    done = r4t("run", TINY, "--run-dir", finished, *options(*SETTINGS))
     assert done.returncode == 0
     assert "is finished, nothing to do" in done.stdout
     assert str(finished / "report" / "index.html") in done.stdout
@@ -163,3 +137,28 @@ def test_the_report_can_be_made_again(finished: Path) -> None:
     done = r4t("report", finished)
     assert done.returncode == 0, done.stderr
     assert verify(finished) == []
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """A head without CPUs and no workers yet."""
+    if missing := why_not():
+        pytest.skip(missing)
+    made = Network()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_nodes_that_cannot_take_part_are_named_before_anything_starts(network: Network, tmp_path: Path) -> None:
+    """A node whose /tmp is its own and small: it has no room, and does not see the run directory of the others."""
+    plain, strange = network.start("--num-cpus=1"), network.start("--num-cpus=1", tmpfs="300m")
+    network.wait_for(plain, strange)
+    done = network.run(network.head, R4T, "run", TINY, "--run-dir", tmp_path / "run", "--address", network.gcs)
+    network.kill(plain)
+    network.kill(strange)
+    assert_user_error(done, f"node {strange.address} does not see {tmp_path / 'run'}: mount the same storage there")
+    assert f"node {strange.address} has 0." in done.stderr, done.stderr
+    assert plain.address not in done.stderr
+    assert not (tmp_path / "run" / "config.yaml").exists()

@@ -65,6 +65,25 @@ def test_a_step_is_its_work_divided_by_the_rates() -> None:
     assert plan.step_seconds(shared, parts) == pytest.approx(sum(parts.values()))  # one GPU does one thing at a time
 
 
+@pytest.mark.parametrize(("staleness", "colocate"), [(0, False), (1, False), (1, True)])
+def test_the_simulated_step_is_the_reckoned_one_where_nothing_waits(
+    monkeypatch: pytest.MonkeyPatch, staleness: int, colocate: bool
+) -> None:
+    config = gpu_config(workers=4, ranks=4, staleness=staleness, colocate=colocate)
+    parts = plan.step_parts(config, RATES, SIZE)
+    uneven = plan.simulated_step(config, parts)
+    monkeypatch.setattr(plan, "SPREAD", 0.0)
+    even = plan.simulated_step(config, parts)
+    learner = parts["learning"] + parts["weights"] + parts["overhead"]
+    ahead = parts["sampling"] + parts["scoring"]
+    exact = max(ahead, learner) if staleness and not colocate else ahead + learner
+    assert even.step == pytest.approx(exact, rel=0.06)  # the first steps count too
+    assert even.step <= plan.step_seconds(config, parts) * 1.06
+    assert even.step < uneven.step < 1.5 * even.step
+    assert even.learners_idle == pytest.approx(1 - parts["learning"] / even.step)
+    assert 0 <= even.samplers_idle < 1
+
+
 @settings(max_examples=50, deadline=None)
 @given(workers=st.integers(1, 300), ranks=st.integers(1, 60), staleness=st.integers(0, 1))
 def test_more_actors_are_never_slower_and_never_beyond_one_sequence_each(
@@ -241,6 +260,9 @@ def test_the_plan_of_the_quickstart_in_json_and_in_words() -> None:
     text = io.StringIO()
     show(Console(file=text, width=200), found)
     assert "rates measured" in text.getvalue()
+    assert "SIMULATED step: " in text.getvalue()
+    assert found["simulation"]["simulated"]
+    assert found["simulation"]["step_seconds"] >= found["simulation"]["reckoned_step_seconds"] * 0.99
     assert "assumed: " in text.getvalue()
 
 

@@ -1,0 +1,175 @@
+"""Ray nodes in network namespaces of one machine: each has its own address, loopback, ports and view of /tmp."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from ray.util.state import list_actors, list_nodes
+from ray_head import RAY
+from support import ROOT, environment, wait_for
+
+HOSTS = Path("/etc/netns")  # where `ip netns exec` takes a namespace's own /etc/hosts from
+GCS, DASHBOARD = 6379, 8265
+
+
+def why_not() -> str:
+    """Empty where namespaces can be made; else what is missing."""
+    if shutil.which("ip") is None:
+        return "no `ip` (iproute2)"
+    name = f"r4t-probe-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    if made.returncode:
+        return f"network namespaces are not permitted here: {made.stderr.strip()}"
+    _ip("netns", "del", name)
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Node:
+    name: str
+    address: str
+    raylet: subprocess.Popen[bytes]
+
+
+class Network:
+    """A bridge, a head without CPUs on it, and workers as they are asked for. This machine is on the bridge too."""
+
+    def __init__(self) -> None:
+        self.tag = f"r4t{os.getpid() % 100_000}"
+        self.net = f"10.213.{os.getpid() % 250}"
+        self.temporary = tempfile.mkdtemp(prefix="r4t-", dir="/tmp")  # Ray's socket paths must be short
+        self.nodes: list[Node] = []
+        _ip("link", "add", self.tag, "type", "bridge")
+        _ip("addr", "add", f"{self.net}.1/24", "dev", self.tag)
+        _ip("link", "set", self.tag, "up")
+        try:
+            self.head = self.start("--head", f"--temp-dir={self.temporary}", "--dashboard-host=0.0.0.0", "--num-cpus=0")
+            wait_for("the dashboard", self._answers, timeout=300)
+            self.wait_for(self.head)
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self, *options: str, tmpfs: str = "") -> Node:
+        """`ray start` in a namespace of its own. tmpfs: the size of a /tmp that only this node sees."""
+        number = len(self.nodes) + 2
+        name, address = f"{self.tag}-{number}", f"{self.net}.{number}"
+        _namespace(name, address, self.tag, f"{self.net}.1")
+        command = [
+            RAY, "start", "--block", "--disable-usage-stats", f"--node-ip-address={address}",
+            "--object-store-memory=150000000", *options,
+        ]  # fmt: skip
+        if "--head" not in options:
+            command += [f"--address={self.net}.2:{GCS}"]
+        if tmpfs:
+            command = ["sh", "-c", f'mount -t tmpfs -o size={tmpfs} tmpfs /tmp && exec "$0" "$@"', *command]
+        with self.log(name).open("w") as log:
+            raylet = subprocess.Popen(
+                ["ip", "netns", "exec", name, *command],
+                stdout=log,
+                stderr=log,
+                cwd=ROOT,
+                env=environment({"PATH": f"{Path(RAY).parent}:{os.environ['PATH']}"}),
+            )
+        node = Node(name=name, address=address, raylet=raylet)
+        self.nodes.append(node)
+        return node
+
+    def log(self, name: str) -> Path:
+        """What a node's `ray start` said."""
+        return Path(self.temporary) / f"{name}.log"
+
+    @property
+    def gcs(self) -> str:
+        return f"{self.head.address}:{GCS}"
+
+    @property
+    def dashboard(self) -> str:
+        return f"http://{self.head.address}:{DASHBOARD}"
+
+    def alive(self) -> dict[str, str]:
+        """Node ids of the living nodes by address."""
+        return {node.node_ip: node.node_id for node in list_nodes(self.dashboard) if node.state == "ALIVE"}
+
+    def wait_for(self, *nodes: Node) -> None:
+        """Until the nodes have joined."""
+        wait_for(
+            "nodes to join", lambda: {node.address for node in nodes} <= self.alive().keys(), timeout=300, every=0.5
+        )
+
+    def seats(self, class_name: str) -> set[Node]:
+        """The nodes that living actors of a class sit on, or are being started on."""
+        found = list_actors(self.dashboard, filters=[("class_name", "=", class_name)], detail=True)
+        held = {actor.node_id for actor in found if actor.state != "DEAD"}
+        ids = self.alive()
+        return {node for node in self.nodes if ids.get(node.address) in held}
+
+    def drain(self, node: Node, seconds: int) -> None:
+        """What a cloud's notice of preemption becomes: Ray is told that the node will be gone."""
+        done = self.run(
+            self.head, RAY, "drain-node", f"--address={self.gcs}", f"--node-id={self.alive()[node.address]}",
+            "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", f"--deadline-remaining-seconds={seconds}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def run(self, node: Node, *command: str | Path) -> subprocess.CompletedProcess[str]:
+        """A command on a node, to its end."""
+        return subprocess.run(
+            ["ip", "netns", "exec", node.name, *map(str, command)],
+            capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, env=environment(),
+        )  # fmt: skip
+
+    def kill(self, node: Node) -> None:
+        """SIGKILL for every process of the node: what others see of a machine that went without a word."""
+        found = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=True)
+        for pid in map(int, found.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        node.raylet.wait(timeout=60)
+
+    def close(self) -> None:
+        for node in reversed(self.nodes):
+            self.kill(node)
+            gone = [psutil.Process(int(pid)) for pid in _ip("netns", "pids", node.name).split()]
+            psutil.wait_procs(gone, timeout=20)
+            _ip("netns", "del", node.name)
+            shutil.rmtree(HOSTS / node.name)
+        _ip("link", "del", self.tag)
+        with suppress(OSError):
+            HOSTS.rmdir()  # unless somebody else's are there
+        shutil.rmtree(self.temporary, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        assert self.head.raylet.poll() is None, "ray start --head ended"
+        with socket.socket() as probe:
+            probe.settimeout(1.0)
+            return probe.connect_ex((self.head.address, DASHBOARD)) == 0
+
+
+def _namespace(name: str, address: str, bridge: str, gateway: str) -> None:
+    hosts = HOSTS / name / "hosts"  # as in a pod, the machine's name leads to the address that others reach
+    hosts.parent.mkdir(parents=True)
+    hosts.write_text(f"127.0.0.1 localhost\n{address} {socket.gethostname()}\n")
+    (hosts.parent / "resolv.conf").write_text(
+        "nameserver 127.0.0.1\n"
+    )  # nobody there: says so at once, others time out
+    _ip("netns", "add", name)
+    _ip("link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
+    _ip("link", "set", f"v{name}", "master", bridge, "up")
+    _ip("-n", name, "addr", "add", f"{address}/24", "dev", "eth0")
+    _ip("-n", name, "link", "set", "eth0", "up")
+    _ip("-n", name, "link", "set", "lo", "up")
+    _ip("-n", name, "route", "add", "default", "via", gateway)
+
+
+def _ip(*arguments: str) -> str:
+    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
