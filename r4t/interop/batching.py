@@ -27,6 +27,14 @@ class Load:
     largest: int = 0
     """Entries of the largest batch."""
 
+    def __add__(self, other: Load) -> Load:
+        return Load(
+            calls=self.calls + other.calls,
+            entries=self.entries + other.entries,
+            batches=self.batches + other.batches,
+            largest=max(self.largest, other.largest),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Call(Generic[T, R]):
