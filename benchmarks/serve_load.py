@@ -6,7 +6,8 @@
     python -m benchmarks.serve_load FOLDER --overload
     python -m benchmarks.serve_load FOLDER --hostile 10000
 
-FOLDER is an export with a graph. Every run starts a `r4t serve --lite` of its own. Bounded in count and time.
+FOLDER is an export with a graph. Every run starts a server of its own, on a graph either way: `r4t serve --lite`, or
+with `--ray` Ray Serve with `--replicas`. Bounded in count and time.
 """
 
 from __future__ import annotations
@@ -15,27 +16,23 @@ import argparse
 import asyncio
 import itertools
 import random
-import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
-import psutil
 
 from benchmarks.environment import environment
 from benchmarks.hostile import attack
-from r4t.lineage import MANIFEST, read_json, read_manifest, to_json, write_manifest
+from benchmarks.served import Way, server, widened
+from r4t.lineage import to_json
 from r4t.retriever import R4TRetriever
-from r4t.retriever.files import DESCRIPTION, ITEMS, read_items, write_items
 
 MOST_SECONDS, MOST_RATE, MOST_HOSTILE = 3600, 2000, 100_000
 WORDS = (
@@ -46,62 +43,11 @@ WORDS = (
 TEXTS = [" ".join(words) for words in itertools.product(*WORDS)]
 
 
-@contextmanager
-def server(folder: Path, *overrides: str) -> Iterator[tuple[str, psutil.Process]]:
-    """A server of `folder` on a free port: its address and its process."""
-    options = [part for one in overrides for part in ("--set", one)]
-    command = [
-        sys.executable,
-        "-c",
-        "from jobs.cli import entry; entry()",
-        "serve",
-        str(folder),
-        "--lite",
-        "--port",
-        "0",
-    ]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if (found := re.search(r"http://\S+", line)) is None:
-            raise RuntimeError(f"the server did not start: {line}")
-        yield found[0], psutil.Process(process.pid)
-    finally:
-        process.terminate()
-        process.wait(60)
-
-
-def widened(folder: Path, target: Path, count: int) -> Path:
-    """A copy of an export whose catalogue is repeated, with noise, up to `count` items."""
-    stored = read_items(folder)
-    if stored is None or len(stored[0]) >= count:
-        return folder
-    target.mkdir()
-    names = [name for name in (read_manifest(folder) or {})["files"] if name != ITEMS]
-    for name in names:
-        (target / name).write_bytes((folder / name).read_bytes())
-    item_ids, item_names, vectors = stored
-    rows = np.arange(count) % len(item_ids)
-    noise = np.random.default_rng(0).standard_normal((count, vectors.shape[1]), dtype=np.float32)
-    wide = vectors[rows] + 0.02 * noise * (np.arange(count) >= len(item_ids))[:, None]
-    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
-    shown = [item_names[row] for row in rows]
-    write_items(target, [f"{item_ids[row]}-{place}" for place, row in enumerate(rows)], shown, shown, wide)
-    made = read_json(folder / MANIFEST)
-    extra = {name: made[name] for name in ("lineage", "encoder") if name in made}
-    write_manifest(
-        target, stage="export", config=made["config"], inputs={}, files=[*names, ITEMS], metrics={}, extra=extra
-    )
-    assert (target / DESCRIPTION).is_file()
-    return target
-
-
-def ratios(folder: Path, repeats: int) -> dict[str, Any]:
+def ratios(folder: Path, way: Way, repeats: int) -> dict[str, Any]:
     """End to end against the bare retriever, taking turns: p50 at batch 1, and sets per second at batch 64."""
     retriever = R4TRetriever.from_pretrained(folder, engine="onnx", threads=1)
     result: dict[str, Any] = {}
-    with server(folder) as (url, _), httpx.Client(base_url=url, timeout=120) as client:
+    with server(folder, way) as (url, _), httpx.Client(base_url=url, timeout=120) as client:
         for batch in (1, 64):
             texts = [TEXTS[place % len(TEXTS)] for place in range(batch)]
 
@@ -192,36 +138,36 @@ async def flood(url: str, clients: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def rates(folder: Path, wanted: list[float], seconds: float) -> list[dict[str, Any]]:
+def rates(folder: Path, way: Way, wanted: list[float], seconds: float) -> list[dict[str, Any]]:
     """Latency against offered load."""
-    with server(folder) as (url, _):
+    with server(folder, way) as (url, _):
         asyncio.run(offered(url, 5, 2))
         return [asyncio.run(offered(url, rate, seconds)) for rate in wanted]
 
 
-def soak(folder: Path, rate: float, seconds: float, slices: int = 10) -> dict[str, Any]:
+def soak(folder: Path, way: Way, rate: float, seconds: float, slices: int = 10) -> dict[str, Any]:
     """One rate for long; memory of the server after every tenth of it."""
-    with server(folder) as (url, process):
+    with server(folder, way) as (url, memory):
         asyncio.run(offered(url, rate, min(10.0, seconds / 10)))
-        memory = [process.memory_info().rss / 2**20]
+        taken = [memory()]
         parts = []
         for place in range(slices):
             parts.append(asyncio.run(offered(url, rate, seconds / slices, seed=place)))
-            memory.append(process.memory_info().rss / 2**20)
+            taken.append(memory())
     statuses: Counter[str] = sum((Counter(part["statuses"]) for part in parts), Counter())
     return {
         "seconds": seconds,
         "offered_per_s": rate,
         "statuses": dict(statuses),
         "failed": sum(count for status, count in statuses.items() if status != "200"),
-        "memory_mib": [round(value, 1) for value in memory],
+        "memory_mib": taken,
         "p99_ms_of_each_tenth": [part.get("p99") for part in parts],
     }
 
 
-def overload(folder: Path, seconds: float) -> dict[str, Any]:
+def overload(folder: Path, way: Way, seconds: float) -> dict[str, Any]:
     """Far more than the server can do, with little room to wait: what is shed, and how soon it answers again."""
-    with server(folder, "serve.max_waiting=64") as (url, process):
+    with server(folder, way, "serve.max_waiting=64") as (url, memory):
         calm = asyncio.run(offered(url, 5, 3))
         crowd = asyncio.run(flood(url, 200, seconds))
         start = time.perf_counter()
@@ -233,33 +179,41 @@ def overload(folder: Path, seconds: float) -> dict[str, Any]:
             "flood": crowd,
             "first_answer_after_ms": round(recovered, 1),
             "after": after,
-            "memory_mib": round(process.memory_info().rss / 2**20, 1),
+            "memory_mib": memory(),
         }
 
 
-def hostile(folder: Path, count: int) -> dict[str, Any]:
+def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
     """Hostile requests, with 20 connections that say nothing, and what the server says afterwards."""
-    with server(folder, "serve.body_timeout=5") as (url, process):
+    with server(folder, way, "serve.body_timeout=5") as (url, memory):
         where = urlsplit(url)
         host, port = str(where.hostname), int(where.port or 0)
 
         async def it() -> Any:
             silent = [await asyncio.open_connection(host, port) for _ in range(20)]
             tally = await attack(host, port, count)
-            closed = [await asyncio.wait_for(reader.read(1), 30) for reader, _ in silent]
-            assert closed == [b""] * 20, "silent connections are closed"
-            return tally
+            closed = await asyncio.gather(*(_is_closed(reader) for reader, _ in silent))
+            return tally, sum(closed)
 
-        tally = asyncio.run(it())
+        tally, closed = asyncio.run(it())
         good = httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60)
         return {
             "requests": count,
             "statuses": dict(sorted(tally.statuses.items())),
             "server_errors": tally.server_errors[:10],
             "leaks": tally.leaks,
+            "silent_connections_closed": f"{closed} of 20",
             "answers_afterwards": good.status_code,
-            "memory_mib": round(process.memory_info().rss / 2**20, 1),
+            "memory_mib": memory(),
         }
+
+
+async def _is_closed(reader: asyncio.StreamReader) -> bool:
+    """Whether the server ends a connection by itself, soon."""
+    try:
+        return await asyncio.wait_for(reader.read(1), 30) == b""
+    except TimeoutError:
+        return False
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:
@@ -281,25 +235,28 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=5)
     parser.add_argument("--overload", action="store_true")
     parser.add_argument("--hostile", type=int, default=0)
+    parser.add_argument("--ray", action="store_true", help="Ray Serve instead of --lite")
+    parser.add_argument("--replicas", type=int, default=1, help="of Ray Serve")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if max(given.soak, given.seconds) > MOST_SECONDS or max([given.rate, *given.rates]) > MOST_RATE:
         parser.error(f"at most {MOST_SECONDS} s and {MOST_RATE} requests a second")
     if given.hostile > MOST_HOSTILE:
         parser.error(f"at most {MOST_HOSTILE} hostile requests")
-    result: dict[str, Any] = {"schema": 1, "environment": environment()}
+    way = Way(ray=given.ray, replicas=given.replicas)
+    result: dict[str, Any] = {"schema": 1, "environment": environment(), "server": asdict(way)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = widened(given.folder, Path(temporary) / "wide", given.items)
         if given.ratios:
-            result["ratios"] = ratios(folder, given.repeats)
+            result["ratios"] = ratios(folder, way, given.repeats)
         if given.rates:
-            result["rates"] = rates(folder, given.rates, given.seconds)
+            result["rates"] = rates(folder, way, given.rates, given.seconds)
         if given.overload:
-            result["overload"] = overload(folder, given.seconds)
+            result["overload"] = overload(folder, way, given.seconds)
         if given.soak:
-            result["soak"] = soak(folder, given.rate, given.soak)
+            result["soak"] = soak(folder, way, given.rate, given.soak)
         if given.hostile:
-            result["hostile"] = hostile(folder, given.hostile)
+            result["hostile"] = hostile(folder, way, given.hostile)
     text = to_json(result)
     if given.out:
         given.out.write_text(text + "\n")

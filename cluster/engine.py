@@ -19,6 +19,7 @@ from r4t.fanout import build_prompt
 from r4t.policy import encode_prompt
 from r4t.types import Completion
 
+KNOWN = 65_536  # prompts kept as tokens: more than a run has queries, and a bound where strangers write them
 CPU_INFO = Path("/proc/cpuinfo")
 FALLBACK = "vLLM cannot run here ({}): transformers samples instead (rollout.engine: hf), slower and of the same law"
 
@@ -103,7 +104,7 @@ def request_seed(seed: int, row: int) -> int:
 
 
 class PromptTokens:
-    """Token ids of the prompts that queries make, each computed once."""
+    """Token ids of the prompts that queries make, kept for the next time."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, config: Config) -> None:
         self.tokenizer = tokenizer
@@ -122,6 +123,8 @@ class PromptTokens:
                     f"the prompt of {text[:60]!r} takes {len(ids)} tokens and leaves {room} of policy.max_length for"
                     " the answer: raise policy.max_length or shorten the query"
                 )
+            if len(self._known) >= KNOWN:
+                self._known.clear()
             self._known[text] = ids
         return self._known[text]
 

@@ -16,43 +16,50 @@ from pydantic import ValidationError
 from ray import serve
 from starlette.applications import Starlette
 
+from cluster.writer import open_writer, writer_options
 from r4t.config import Serve
 from r4t.errors import UserError
 from r4t.serving.watched import watched_app
 
 IMPORT_PATH = "cluster.serve:build"
 NAME = "r4t"
+QUEUED = 16  # times max_waiting: requests that Ray's proxy holds; what it turns away itself gets a bare 503
 SPARE = 10.0  # seconds that Ray's proxy waits beyond what the application may take
 
 
 def build(args: dict[str, Any]) -> serve.Application:
-    """The application. args: `folders`, exported folders with the main retriever first, and `serve`, keys of that
-    section. Raises UserError for others."""
+    """The application. args: `folders`, exported folders with the main retriever first; `serve`, keys of that section;
+    `run`, whose language model answers where serve.folm is set. Raises UserError for others."""
     try:
         settings = Serve.model_validate(args.get("serve", {}))
         folders = [Path(folder) for folder in args["folders"]]
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(f"the endpoint needs folders, and may have keys of section serve: {error}") from None
+    if settings.folm and "run" not in args:
+        raise UserError("serve.folm needs `run` among the endpoint's args: the folder whose language model is loaded")
+    run = Path(args["run"]) if settings.folm else None
 
     def replica() -> Starlette:
-        return replica_app(folders, settings)
+        return replica_app(folders, settings, run)
 
-    deployment: Any = serve.deployment(serve.ingress(replica)(), name=NAME, **deployment_options(settings))
+    options = deployment_options(settings, run)
+    deployment: Any = serve.deployment(serve.ingress(replica)(), name=NAME, **options)
     application: serve.Application = deployment.bind()
     return application
 
 
-def replica_app(folders: Sequence[Path], settings: Serve) -> Starlette:
-    """What runs in a replica."""
+def replica_app(folders: Sequence[Path], settings: Serve, run: Path | None = None) -> Starlette:
+    """What runs in a replica. run: whose language model it loads."""
     if settings.engine == "torch":
         import torch
 
         torch.set_num_threads(settings.threads)
 
-    return watched_app(folders, settings, settings.engine, folders[0])[0]
+    writer = open_writer(run) if run else None
+    return watched_app(folders, settings, settings.engine, folders[0], writer)[0]
 
 
-def deployment_options(settings: Serve) -> dict[str, Any]:
+def deployment_options(settings: Serve, run: Path | None = None) -> dict[str, Any]:
     """Replicas, autoscaling and bounds as Ray Serve names them.
 
     The application turns away what exceeds `max_waiting` itself, with 429; Ray's own bounds lie above and only keep
@@ -67,25 +74,30 @@ def deployment_options(settings: Serve) -> dict[str, Any]:
                 "target_ongoing_requests": settings.target_ongoing,
             }
         }
+    actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
+    if run is not None:
+        actor |= writer_options(run)
     return scaling | {
         "max_ongoing_requests": 2 * settings.max_waiting,
-        "max_queued_requests": settings.max_waiting,
+        "max_queued_requests": QUEUED * settings.max_waiting,
         "graceful_shutdown_timeout_s": settings.drain,
         "graceful_shutdown_wait_loop_s": 0.5,
-        "ray_actor_options": {"num_cpus": settings.replica_cpus},
+        "ray_actor_options": actor,
     }
 
 
-def run(folders: Sequence[Path], settings: Serve, host: str, port: int, ready: Callable[[], None]) -> None:
-    """Deploys into the Ray session of this process and serves until SIGTERM or SIGINT, then drains."""
+def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -> None:
+    """Deploys what `build` makes of args into the Ray session of this process and serves until SIGTERM or SIGINT, then
+    drains."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    settings = Serve.model_validate(args["serve"])
     longest = settings.timeout + settings.body_timeout + SPARE
     with contextlib.suppress(TimeoutError):  # Ray gives its proxies a minute; on a busy machine they come up later
         serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": longest})
     try:
-        serve.run(build({"folders": [str(one) for one in folders], "serve": settings.model_dump()}), name=NAME)
+        serve.run(build(args), name=NAME)
         ready()
         while not stopped.wait(1.0):
             pass

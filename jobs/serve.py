@@ -14,7 +14,9 @@ from jobs.listening import is_loopback, listen, shown
 from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
 from r4t.errors import UserError
-from r4t.serving.app import KEY_VARIABLE
+from r4t.serving.lineage import policy_lineage, with_writer
+from r4t.serving.messages import KEY_VARIABLE
+from r4t.serving.methods import Writer
 from r4t.serving.patience import patient_protocol
 from r4t.serving.version import open_version
 from r4t.serving.watched import watched_app
@@ -32,8 +34,9 @@ def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None =
     settings = serve_settings(source, overrides).serve
     engine = lite_engine(settings)
     folders = served_folders(source, engine)
+    writer = _writer(source) if settings.folm else None
     with listen(host, port) as listening:
-        app, service = watched_app(folders, settings, engine, source)
+        app, service = watched_app(folders, settings, engine, source, writer)
         announce(host, listening.getsockname()[1], service.version.lineage, os.environ.get(KEY_VARIABLE))
         server = uvicorn.Server(server_config(app, settings))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -52,6 +55,8 @@ def serve_on_ray(
     settings = serve_settings(source, overrides).serve
     folders = [folder.resolve() for folder in served_folders(source, settings.engine)]
     lineage = open_version(folders, settings.engine, settings.threads).lineage  # a mistake shows here, not in a replica
+    if settings.folm:
+        lineage = with_writer(lineage, policy_lineage(source))
     if not port:
         raise UserError("--port 0 works with --lite alone: give the port that Ray's proxies listen on")
     listen(host, port).close()
@@ -65,10 +70,19 @@ def serve_on_ray(
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
     start(address, HOOK)
     try:
-        run(folders, settings, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
+        args = {"folders": [str(one) for one in folders], "serve": settings.model_dump(), "run": str(source.resolve())}
+        run(args, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
     finally:
         ray.shutdown()
     print("r4t serve: stopped", flush=True)
+
+
+def _writer(run: Path) -> Writer:
+    """The run's language model in this process, which with it needs torch."""
+    policy_lineage(run)  # a mistake shows before torch is loaded
+    from cluster.writer import open_writer
+
+    return open_writer(run)
 
 
 def server_config(app: object, settings: Serve) -> uvicorn.Config:

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 def serve(
     source: Annotated[Path, typer.Argument(metavar="RUN|DIR", help="A run, or a folder that `r4t export` wrote.")],
     lite: Annotated[bool, typer.Option("--lite", help="One process on ONNX Runtime, without torch and Ray.")] = False,
+    folm: Annotated[bool, typer.Option("--folm", help="Load the run's language model: method r4t_folm.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0: any free one (--lite).", min=0, max=65535)] = 8000,
     address: Annotated[str | None, typer.Option(help="Ray cluster, as in `r4t run`.")] = None,
@@ -26,6 +27,8 @@ def serve(
     """Serve a retriever over HTTP. R4T_SERVE_KEY, where set, is the key it asks for."""
     from jobs import serve as job
 
+    if folm:
+        set_ = [*(set_ or []), "serve.folm=true"]
     if lite:
         job.serve_lite(source, host, port, set_)
     else:

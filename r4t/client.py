@@ -19,10 +19,9 @@ import httpx
 import numpy as np
 
 from r4t.errors import UserError
-from r4t.serving.messages import MethodsResponse, RetrieveResponse
+from r4t.serving.messages import KEY_VARIABLE, MethodsResponse, RetrieveResponse
 from r4t.types import Floats
 
-KEY_VARIABLE = "R4T_SERVE_KEY"
 AGAIN = (429, 503)
 LONGEST_WAIT = 30.0  # seconds between two attempts
 Queries = str | Sequence[str] | Floats

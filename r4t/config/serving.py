@@ -14,6 +14,7 @@ class Serve(Section):
 
     engine: Literal["torch", "onnx", "onnx-int8"] = "torch"  # --lite takes a graph: onnx, or onnx-int8 where it is set
     threads: int = Field(1, ge=1)  # of the engine in each replica
+    folm: bool = False  # load the run's language model too, in every replica: method r4t_folm
     replicas: int = Field(1, ge=1)  # processes that answer; with max_replicas, the fewest
     max_replicas: int | None = Field(None, ge=1)  # Ray Serve starts up to so many while there is work
     target_ongoing: float = Field(4.0, gt=0)  # requests in a replica at which another one is started

@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-WAIT = 0.005  # seconds a batch stays open after its first call
+WAIT = 0.005  # seconds without a call after which a batch closes
+LONGEST = 10  # times that: a batch closes though calls still come in
 MOST = 1024  # entries of one batch
 
 
@@ -26,6 +27,14 @@ class Load:
     batches: int = 0
     largest: int = 0
     """Entries of the largest batch."""
+
+    def __add__(self, other: Load) -> Load:
+        return Load(
+            calls=self.calls + other.calls,
+            entries=self.entries + other.entries,
+            batches=self.batches + other.batches,
+            largest=max(self.largest, other.largest),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +90,10 @@ class Batcher(Generic[T, R]):
     def _gather(self, first: _Call[T, R]) -> tuple[list[_Call[T, R]], bool]:
         """The calls of one batch, and whether the batcher was closed behind them."""
         batch, size = [first], len(first.entries)
-        closes = time.monotonic() + self._wait
+        closes = time.monotonic() + LONGEST * self._wait
         while size < self._most:
             try:
-                call = self._calls.get(timeout=max(0.0, closes - time.monotonic()))
+                call = self._calls.get(timeout=max(0.0, min(self._wait, closes - time.monotonic())))
             except queue.Empty:
                 break
             if call is None:

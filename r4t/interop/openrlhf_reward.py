@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from typing import Any
 import torch
 
 from r4t.errors import UserError
-from r4t.interop.reward import open_reward
+from r4t.interop.reward import Judged, open_reward
 from r4t.interop.service import RewardService
+from r4t.interop.waiting import WaitingPool, then
 
 VARIABLE = "R4T_REWARD"
-THREADS = 512  # calls that can wait at once
+THREADS = 512  # for whatever else the loop hands out
 _opening = threading.Lock()
 
 
@@ -35,7 +36,15 @@ def reward_func(queries: list[str], prompts: list[str], labels: list[Any]) -> di
 
     Raises UserError for a missing label, a prompt that hides its query, or a run that is not there.
     """
-    judged = service().judge(queries, prompts, labels)
+    return _answer(service().judge(queries, prompts, labels))
+
+
+def begin(queries: list[str], prompts: list[str], labels: list[Any]) -> Future[dict[str, Any]]:
+    """As `reward_func`, pending."""
+    return then(service().begin(queries, prompts, labels), _answer)
+
+
+def _answer(judged: list[Judged]) -> dict[str, Any]:
     rewards = torch.tensor([one.reward for one in judged])
     logs = {name: torch.tensor([one.logs[name] for one in judged]) for name in judged[0].logs} if judged else {}
     return {"rewards": rewards, "scores": rewards, "extra_logs": logs}
@@ -59,15 +68,16 @@ def _service() -> RewardService:
 
 
 def widen_threads() -> None:
-    """Lets the running event loop hand out THREADS calls at once; by default it has as few as six threads.
+    """Lets any number of rewards wait at once in the running event loop, which by default has as few as six threads.
 
-    OpenRLHF gives every call a thread of that pool, so the pool's size bounds the batch. Does nothing without a loop.
+    OpenRLHF gives every call a thread of the loop's pool, so the pool would bound the batch. Does nothing without a
+    loop.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return
-    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="r4t-reward"))
+    loop.set_default_executor(WaitingPool(reward_func, begin, THREADS))
 
 
 if __name__ == "reward_func":  # the name under which OpenRLHF loads it: what is wrong shows before training begins

@@ -48,6 +48,16 @@ class RewardService:
             self._count(error)
             raise
 
+    def begin(self, wholes: Sequence[str], prompts: Sequence[str], labels: Sequence[Any]) -> Future[list[Judged]]:
+        """As `judge`, pending."""
+        try:
+            pending = self._submit(wholes, prompts, labels)
+        except Exception as error:
+            self._count(error)
+            raise
+        pending.add_done_callback(self._count_failure)
+        return pending
+
     def stats(self) -> dict[str, Any]:
         """Calls, answers and batches so far, and errors by kind."""
         return asdict(self._batcher.load) | {"errors": dict(self.errors)}
@@ -63,6 +73,10 @@ class RewardService:
             )
         asked = [self.reward.ask(*one) for one in zip(wholes, prompts, labels, strict=True)]
         return self._batcher.submit(asked)
+
+    def _count_failure(self, done: Future[list[Judged]]) -> None:
+        if not done.cancelled() and isinstance(error := done.exception(), Exception):
+            self._count(error)
 
     def _count(self, error: Exception) -> None:
         with self._lock:

@@ -30,7 +30,6 @@ from r4t.serving.refused import RefusedError
 from r4t.serving.service import Service
 from r4t.serving.watch import Watcher
 
-KEY_VARIABLE = "R4T_SERVE_KEY"
 Handler = Callable[[Request], Awaitable[Response]]
 CODES = {404: "not_found", 405: "method_not_allowed"}
 

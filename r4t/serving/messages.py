@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+KEY_VARIABLE = "R4T_SERVE_KEY"  # of the environment, for server and client
 ALLOWED_CONTROLS = frozenset("\t\n\r")
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=10_000)]

@@ -20,6 +20,15 @@ Write = Callable[[Sequence[str], Sequence[int]], list[tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """A language model. Safe from several threads."""
+
+    write: Write
+    lineage: str
+    """Names the exact model."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Directions:
     """What is searched for one query."""
 
@@ -44,8 +53,16 @@ class ServedMethod(Protocol):
     title: str
     description: str
     controls: tuple[str, ...]
+    writes: bool
+    """Whether a language model writes what is searched. That takes so long that others should not wait for it."""
 
-    def directions(self, vectors: Floats, texts: Sequence[str | None], seeds: Sequence[int]) -> list[Directions]: ...
+    def written(self, texts: Sequence[str | None], seeds: Sequence[int]) -> list[tuple[str, ...]]:
+        """What a language model writes to each query; nothing without one. Safe from several threads."""
+        ...
+
+    def directions(
+        self, vectors: Floats, written: Sequence[tuple[str, ...]], seeds: Sequence[int]
+    ) -> list[Directions]: ...
 
     def search(
         self, index: ItemIndex, vectors: Floats, directions: Sequence[Directions], k: int, spread: float
@@ -54,12 +71,26 @@ class ServedMethod(Protocol):
         ...
 
 
-class _Plain(ABC):
+class _Wordless:
+    """A method without a language model."""
+
+    writes = False
+
+    def written(self, texts: Sequence[str | None], seeds: Sequence[int]) -> list[tuple[str, ...]]:  # noqa: ARG002
+        return [()] * len(texts)
+
+
+class _Plain(_Wordless, ABC):
     """A method without directions: one list of items for each query."""
 
     controls: tuple[str, ...] = ()
 
-    def directions(self, vectors: Floats, texts: Sequence[str | None], seeds: Sequence[int]) -> list[Directions]:  # noqa: ARG002
+    def directions(
+        self,
+        vectors: Floats,
+        written: Sequence[tuple[str, ...]],  # noqa: ARG002
+        seeds: Sequence[int],  # noqa: ARG002
+    ) -> list[Directions]:
         return [Directions()] * len(vectors)
 
     def search(
@@ -105,7 +136,7 @@ class MMR(_Plain):
         return np.take_along_axis(scores, chosen, axis=1), np.take_along_axis(rows, chosen, axis=1)
 
 
-class Compiled:
+class Compiled(_Wordless):
     """A diffusion retriever, or a student of it."""
 
     controls: tuple[str, ...] = ("seed", "spread")
@@ -116,7 +147,12 @@ class Compiled:
         calls = f"{retriever.calls} network call{'s' if retriever.calls != 1 else ''}"
         self.description = f"A diffusion model draws {retriever.description.rows} directions together, in {calls}."
 
-    def directions(self, vectors: Floats, texts: Sequence[str | None], seeds: Sequence[int]) -> list[Directions]:  # noqa: ARG002
+    def directions(
+        self,
+        vectors: Floats,
+        written: Sequence[tuple[str, ...]],  # noqa: ARG002
+        seeds: Sequence[int],
+    ) -> list[Directions]:
         return [Directions(rows=rows) for rows in self.retriever.embed(vectors, seed=list(seeds))]
 
     def search(
@@ -131,12 +167,20 @@ class Written:
     name, title = "r4t_folm", "R4T-FOLM"
     controls: tuple[str, ...] = ("seed", "spread")
     description = "The trained language model writes sub-queries, and each is searched."
+    writes = True
 
-    def __init__(self, write: Write, encoder: R4TRetriever) -> None:
-        self._write, self._encoder = write, encoder
+    def __init__(self, writer: Writer, encoder: R4TRetriever) -> None:
+        self._writer, self._encoder = writer, encoder
 
-    def directions(self, vectors: Floats, texts: Sequence[str | None], seeds: Sequence[int]) -> list[Directions]:
-        written = self._write([text or "" for text in texts], seeds)
+    def written(self, texts: Sequence[str | None], seeds: Sequence[int]) -> list[tuple[str, ...]]:
+        return self._writer.write([text or "" for text in texts], seeds)
+
+    def directions(
+        self,
+        vectors: Floats,
+        written: Sequence[tuple[str, ...]],
+        seeds: Sequence[int],  # noqa: ARG002
+    ) -> list[Directions]:
         return [
             Directions(rows=self._encoder.encode(parts), texts=tuple(parts)) if parts else Directions(rows=vector[None])
             for parts, vector in zip(written, vectors, strict=True)

@@ -17,7 +17,8 @@ log = logging.getLogger("r4t.serve")
 class Service:
     """Answers with one version at a time, which `swap` replaces: what is admitted before is answered by the old one.
 
-    Batches form by themselves: what arrives while one is worked on is the next.
+    Batches form by themselves: what arrives while one is worked on is the next. Queries that a language model writes
+    for have batches of their own, for which the others do not wait.
     """
 
     def __init__(self, version: Version, settings: Serve) -> None:
@@ -25,24 +26,30 @@ class Service:
         self.waiting = 0
         """Queries without an answer yet."""
         self.draining = False
-        self._batcher = Batcher[tuple[Version, Asked], Answered](_work, wait=0.0, most=settings.batch)
+        self._quick, self._written = (
+            Batcher[tuple[Version, Asked], Answered](_work, wait=0.0, most=settings.batch) for _ in range(2)
+        )
 
     @property
     def load(self) -> Load:
         """What was worked on so far."""
-        return self._batcher.load
+        return self._quick.load + self._written.load
 
     def swap(self, version: Version) -> None:
         """From now on requests are answered by `version`."""
         self.version = version
 
     async def answer(self, version: Version, asked: Sequence[Asked]) -> list[Answered]:
-        """Raises RefusedError where too much waits already, when the time is up, and once it is closed."""
+        """Answers to queries of one method.
+
+        Raises RefusedError where too much waits already, when the time is up, and once it is closed.
+        """
         if self.waiting and self.waiting + len(asked) > self.settings.max_waiting:
             raise RefusedError(429, "overloaded", f"{self.waiting} queries wait already: ask again in a second")
         self.waiting += len(asked)
         try:
-            pending = self._batcher.submit([(version, one) for one in asked])
+            batcher = self._written if version.methods[asked[0].method].writes else self._quick
+            pending = batcher.submit([(version, one) for one in asked])
             async with asyncio.timeout(self.settings.timeout):
                 return await asyncio.wrap_future(pending)
         except TimeoutError:
@@ -59,7 +66,8 @@ class Service:
     def close(self) -> None:
         """Finishes what was admitted."""
         self.draining = True
-        self._batcher.close()
+        self._quick.close()
+        self._written.close()
 
 
 def _work(entries: list[tuple[Version, Asked]]) -> list[Answered]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from r4t.errors import UserError
-from r4t.lineage import MANIFEST, file_hash, read_manifest
+from r4t.lineage import read_manifest
 from r4t.retriever import R4TRetriever
 from r4t.retriever.engines import EngineName
 from r4t.serving.catalogue import Catalogue
-from r4t.serving.methods import MMR, Compiled, Directions, Found, NoFanout, ServedMethod, Write, Written
+from r4t.serving.lineage import lineage_of, with_writer
+from r4t.serving.methods import MMR, Compiled, Directions, Found, NoFanout, ServedMethod, Writer, Written
 from r4t.types import Floats
 
 DEFAULT_TRADE_OFF = 0.5
@@ -52,37 +53,56 @@ class Version:
 
     def __init__(
         self,
+        exported: str,
         lineage: str,
         name: str,
         catalogue: Catalogue,
         methods: Sequence[ServedMethod],
         retriever: R4TRetriever,
     ) -> None:
+        self.exported = exported
+        """Names the exported folders alone: what a watcher compares."""
         self.lineage, self.name, self.catalogue = lineage, name, catalogue
         self.methods = {method.name: method for method in methods}
         self.default = next(method.name for method in methods if isinstance(method, Compiled))
         self.examples: list[str] = list(retriever.description.examples)
         self.dim = retriever.description.dim
         self._retriever = retriever
+        self._working = threading.Lock()
 
     def answer(self, asked: Sequence[Asked]) -> list[Answered]:
-        """Works on queries of several requests together. An answer depends on its own query alone."""
+        """Works on queries of several requests together. An answer depends on its own query alone.
+
+        Safe from several threads: only a language model writes while others work.
+        """
         clock = _Clock()
-        with clock.of("encode"):
-            vectors = self._vectors(asked)
         with clock.of("generate"):
-            directions = self._directions(asked, vectors)
-        with clock.of("search"):
-            found = self._search(asked, vectors, directions)
+            written = self._written(asked)
+        with self._working:
+            with clock.of("encode"):
+                vectors = self._vectors(asked)
+            with clock.of("generate"):
+                directions = self._directions(asked, vectors, written)
+            with clock.of("search"):
+                found = self._search(asked, vectors, directions)
         return [
             Answered(version=self, vector=vector, found=one, seconds=clock.seconds)
             for vector, one in zip(vectors, found, strict=True)
         ]
 
-    def _directions(self, asked: Sequence[Asked], vectors: Floats) -> list[Directions]:
-        made: dict[int, Directions] = {}
+    def _written(self, asked: Sequence[Asked]) -> list[tuple[str, ...]]:
+        made: dict[int, tuple[str, ...]] = {}
         for name, places in _groups(asked, lambda one: one.method).items():
             texts, seeds = [asked[place].text for place in places], [asked[place].seed for place in places]
+            made |= zip(places, self.methods[name].written(texts, seeds), strict=True)
+        return [made[place] for place in range(len(asked))]
+
+    def _directions(
+        self, asked: Sequence[Asked], vectors: Floats, written: Sequence[tuple[str, ...]]
+    ) -> list[Directions]:
+        made: dict[int, Directions] = {}
+        for name, places in _groups(asked, lambda one: one.method).items():
+            texts, seeds = [written[place] for place in places], [asked[place].seed for place in places]
             made |= zip(places, self.methods[name].directions(vectors[places], texts, seeds), strict=True)
         return [made[place] for place in range(len(asked))]
 
@@ -111,14 +131,14 @@ class Version:
 
 
 def open_version(
-    folders: Sequence[Path], engine: EngineName, threads: int | None = None, write: Write | None = None
+    folders: Sequence[Path], engine: EngineName, threads: int | None = None, writer: Writer | None = None
 ) -> Version:
     """Opens exported folders, the first of which brings the items; the others hold retrievers of the same run.
 
-    write: a language model that writes sub-queries, for r4t_folm. Raises UserError for folders that are damaged, do not
-    belong together or change meanwhile.
+    writer: the language model of r4t_folm, which then is part of the version. Raises UserError for folders that are
+    damaged, do not belong together or change meanwhile.
     """
-    lineage = lineage_of(folders)
+    exported = lineage_of(folders)
     retrievers = [R4TRetriever.from_pretrained(folder, engine=engine, threads=threads) for folder in folders]
     first = retrievers[0]
     for other in retrievers[1:]:
@@ -128,24 +148,17 @@ def open_version(
     config = (read_manifest(folders[0]) or {}).get("config", {})
     trade_off = float(config.get("evaluate", {}).get("mmr_lambda", DEFAULT_TRADE_OFF))
     methods: list[ServedMethod] = [NoFanout(), MMR(catalogue.vectors, trade_off)]
+    lineage = exported
+    if writer is not None:
+        methods.append(Written(writer, first))
+        lineage = with_writer(exported, writer.lineage)
     methods += [Compiled(method_of(one), one) for one in retrievers]
-    if write is not None:
-        methods.append(Written(write, first))
-    made = Version(lineage, first.description.name, catalogue, methods, first)
+    made = Version(exported, lineage, first.description.name, catalogue, methods, first)
     for method in made.methods:  # so that a version that cannot answer never takes over, and the first request is fast
         made.answer([Asked(text="warm", vector=None, method=method, k=1, seed=0, spread=1.0, filters={})])
-    if lineage_of(folders) != lineage:
+    if lineage_of(folders) != exported:
         raise UserError(f"{folders[0]} changed while it was opened")
     return made
-
-
-def lineage_of(folders: Sequence[Path]) -> str:
-    """Names the exact files of exported folders. Raises UserError where one is missing."""
-    missing = [folder for folder in folders if not (folder / MANIFEST).is_file()]
-    if missing:
-        raise UserError(f"no exported retriever in {missing[0]}: write one with `r4t export RUN DIR`")
-    hashes = [file_hash(folder / MANIFEST) for folder in folders]
-    return hashlib.sha256(" ".join(hashes).encode()).hexdigest()[:16]
 
 
 def method_of(retriever: R4TRetriever) -> str:
@@ -181,4 +194,4 @@ class _Clock:
         self._start = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self.seconds[self._name] = time.perf_counter() - self._start
+        self.seconds[self._name] = self.seconds.get(self._name, 0.0) + time.perf_counter() - self._start

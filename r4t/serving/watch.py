@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from r4t.errors import UserError
+from r4t.serving.lineage import lineage_of
 from r4t.serving.service import Service
-from r4t.serving.version import Version, lineage_of
+from r4t.serving.version import Version
 
 log = logging.getLogger("r4t.serve")
 
@@ -46,7 +47,7 @@ class Watcher:
             found = lineage_of(self._folders)
         except (UserError, OSError):
             return False  # an export replaces a folder in two steps: the next look sees it whole
-        if found in (self._service.version.lineage, self._refused):
+        if found in (self._service.version.exported, self._refused):
             return False
         try:
             version = self._open()

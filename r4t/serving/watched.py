@@ -12,21 +12,24 @@ from starlette.applications import Starlette
 from r4t.config import Serve
 from r4t.evaluation.run_page import run_page
 from r4t.retriever.engines import EngineName
-from r4t.serving.app import KEY_VARIABLE, serving_app
+from r4t.serving.app import serving_app
 from r4t.serving.measures import Measures
+from r4t.serving.messages import KEY_VARIABLE
+from r4t.serving.methods import Writer
 from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 from r4t.serving.watch import Watcher
 
 
 def watched_app(
-    folders: Sequence[Path], settings: Serve, engine: EngineName, source: Path
+    folders: Sequence[Path], settings: Serve, engine: EngineName, source: Path, writer: Writer | None = None
 ) -> tuple[Starlette, Service]:
-    """The application and its service. source: the folder that the page of the run is about; the key comes from
-    `KEY_VARIABLE`. Raises UserError for folders that cannot be served."""
+    """The application and its service. source: the folder that the page of the run is about; writer: the language model
+    of r4t_folm, the same for every version; the key comes from `KEY_VARIABLE`. Raises UserError for folders that cannot
+    be served."""
 
     def opened() -> Version:
-        return open_version(folders, engine, settings.threads)
+        return open_version(folders, engine, settings.threads, writer)
 
     service = Service(opened(), settings)
     measures = Measures(service)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import HOSTILE, Held, launched, make_served, opened_page, served
 from playwright.sync_api import Browser, Page, expect
 from serving_fixtures import opened
+from taught_policy import teach
 
+from cluster.writer import open_writer
 from r4t.config import Serve
-from r4t.serving.version import Version
+from r4t.serving.version import Version, open_version
 
 ASKED = "?q=grilled+salmon&k=4"
 TITLES = ["No fan-out", "MMR", "R4T-Diffusion"]
@@ -70,6 +73,18 @@ def test_typing_a_query_shows_every_methods_set(browser: Browser, url: str) -> N
         expect(second).to_contain_text(f"row {answer['sets'][0]['items'][1]['row'] + 1}")
         expect(page.locator("#status")).to_contain_text("No fan-out: 10 items")
         assert page.title() == "baked apple · R4T Explorer"
+
+
+def test_a_language_model_is_compared_where_it_is_loaded(browser: Browser, folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(folder / "run", tmp_path / "run"))
+    teach(run, ["grilled salmon", "mint"], ["raw leek", "baked rice", "dried mint"])
+    spoken = open_version([folder / "exported"], "onnx", 1, open_writer(run))
+    with served(folder, spoken) as address, opened_page(browser, f"{address}{ASKED}") as page:
+        settled(page)
+        assert page.locator("article h2").all_inner_texts() == ["No fan-out", "MMR", "R4T-FOLM", "R4T-Diffusion"]
+        first = page.locator("article[data-method=r4t_folm] button.item").first
+        expect(first).to_contain_text("“raw leek”")
+        assert names(page, "r4t_folm")[0].startswith("raw leek")
 
 
 def test_an_example_is_a_query_and_methods_can_be_left_out(browser: Browser, url: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import shutil
 import signal
@@ -10,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +21,17 @@ import httpx
 import pytest
 from serving_fixtures import exported
 from support import R4T, ROOT, assert_user_error, environment, r4t
+from taught_policy import teach
 
+from benchmarks.serve_load import offered
+from benchmarks.served import memory
 from jobs.export import export
 from r4t.client import Client
 from r4t.errors import UserError
 from r4t.retriever import R4TRetriever
 
+RATE = 5.0  # requests a second
+SOAK = float(os.environ.get("R4T_SOAK", "30"))  # seconds
 PROBE = """
 import json, os, signal, sys, threading, time, urllib.request
 from jobs.cli import app
@@ -111,6 +119,7 @@ def test_what_cannot_be_served_is_one_message(folder: Path, tmp_path: Path) -> N
     export(folder.parent / "run", bare)
     assert_user_error(r4t("serve", bare, "--lite"), f"r4t export RUN {bare} --onnx")
     assert_user_error(r4t("serve", tmp_path, "--lite"), "neither a run nor an exported retriever")
+    assert_user_error(r4t("serve", folder, "--lite", "--folm"), "holds no language model for r4t_folm: give the run")
     assert_user_error(r4t("serve", folder, "--lite", "--set", "rl.steps=3"), "only keys of section 'serve'")
     assert_user_error(r4t("serve", folder, "--lite", "--set", "serve.max_q=3"), "did you mean 'max_k'")
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -121,18 +130,25 @@ def test_what_cannot_be_served_is_one_message(folder: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_ray_serve_answers_reloads_sheds_and_drains(folder: Path, tmp_path: Path) -> None:
     """One instance for all of it: starting Ray Serve takes the longest."""
-    live = Path(shutil.copytree(folder, tmp_path / "live"))
+    run = Path(shutil.copytree(folder.parent / "run", tmp_path / "run"))
+    teach(run, ["leek soup", "mint"], ["raw leek", "baked rice", "dried mint"])
     expected = R4TRetriever.from_pretrained(folder).retrieve("leek soup", 7, seed=4)[0]
     overrides = ("serve.replicas=2", "serve.replica_cpus=0.5", "serve.watch=0.2", "serve.max_waiting=64")
     options = [part for one in overrides for part in ("--set", one)]
     asked: list[tuple[float, float, int]] = []
-    with served(live, "--port", str(free_port()), *options) as (url, process):
-        with Client(url) as client:
+    with served(run, "--folm", "--port", str(free_port()), *options) as (url, process):
+        with Client(url) as client, _soaked(url, process.pid) as rested:
             found = client.retrieve("leek soup", 7, seed=4)
             assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]
-            _reload_without_a_failure(client, folder.parent / "run", live)
-        refused = httpx.post(f"{url}/v1/retrieve", json={"query": "leek", "k": "7"})
-        assert (refused.status_code, refused.json()["error"]["field"]) == (422, "k")
+            written = client.retrieve("leek soup", 4, method="r4t_folm")
+            assert written.sets[0].subqueries == ["raw leek", "baked rice", "dried mint", "raw leek", "baked rice"]
+            assert [item.item_id for item in written.sets[0].items[:3]] == ["raw leek", "baked rice", "dried mint"]
+            assert [one.name for one in client.methods().methods][2] == "r4t_folm"
+            _reload_without_a_failure(client, run, run / "serving" / "retriever")
+            assert client.retrieve("leek soup", 4, method="r4t_folm").sets == written.sets
+            refused = httpx.post(f"{url}/v1/retrieve", json={"query": "leek", "k": "7"})
+            assert (refused.status_code, refused.json()["error"]["field"]) == (422, "k")
+            rested()
         statuses = _flood(url)
         assert set(statuses) == {200, 429}, statuses
         assert httpx.post(f"{url}/v1/retrieve", json={"query": "leek"}, timeout=60).status_code == 200, "it recovered"
@@ -148,6 +164,20 @@ def test_ray_serve_answers_reloads_sheds_and_drains(folder: Path, tmp_path: Path
     assert set(under_way) == {200}, "what was admitted is answered before it stops"
 
 
+@contextmanager
+def _soaked(url: str, pid: int) -> Iterator[Callable[[], None]]:
+    """The rated load for SOAK seconds beside what the block does, none of it failing. Yields what to call once nothing
+    more is to be loaded: the memory from then on is flat."""
+    before: list[float] = []
+    with ThreadPoolExecutor(1) as pool:
+        soak = pool.submit(lambda: asyncio.run(offered(url, RATE, SOAK)))
+        yield lambda: before.append(memory(pid, ray=True))
+        result = soak.result()
+    assert list(result["statuses"]) == ["200"], result
+    assert result["statuses"]["200"] > 0.7 * RATE * SOAK
+    assert memory(pid, ray=True) < 1.1 * before[0]
+
+
 def _reload_without_a_failure(client: Client, run: Path, live: Path) -> None:
     old = client.retrieve("leek").lineage
     seen: list[str] = []
@@ -160,7 +190,7 @@ def _reload_without_a_failure(client: Client, run: Path, live: Path) -> None:
     threads = [threading.Thread(target=ask) for _ in range(2)]
     for thread in threads:
         thread.start()
-    export(run, live, onnx=True)
+    export(run, live)
     deadline = time.monotonic() + 60
     while (seen[-20:].count(old) and time.monotonic() < deadline) or len(seen) < 20:
         time.sleep(0.05)

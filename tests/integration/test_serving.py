@@ -27,7 +27,7 @@ from r4t.objective.vendi import vendi
 from r4t.retriever import R4TRetriever
 from r4t.serving.app import serving_app
 from r4t.serving.messages import ErrorResponse, MethodsResponse, RetrieveResponse
-from r4t.serving.methods import Written
+from r4t.serving.methods import Writer, Written
 from r4t.serving.service import Service
 from r4t.serving.version import Asked, Version, open_version
 from r4t.serving.watch import Watcher
@@ -188,8 +188,10 @@ def test_a_language_model_is_served_where_one_is_given(folder: Path) -> None:
             for text, seed in zip(queries, seeds, strict=True)
         ]
 
-    served = open_version([folder], "onnx", 1, write)  # type: ignore[arg-type]
+    served = open_version([folder], "onnx", 1, Writer(write=write, lineage="policy"))  # type: ignore[arg-type]
     assert isinstance(served.methods["r4t_folm"], Written)
+    other = open_version([folder], "onnx", 1, Writer(write=write, lineage="other"))  # type: ignore[arg-type]
+    assert len({served.lineage, other.lineage, served.exported}) == 3, "the policy is part of the version"
     app = application(served)
     good, bad, vector = send(
         app,
@@ -333,6 +335,28 @@ def test_more_than_may_wait_is_turned_away_and_then_served_again(version: Versio
     assert [response.status_code for response in served] == [200] * 5
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
     assert refused.json()["error"]["code"] == "overloaded"
+
+
+def test_nobody_waits_for_what_a_language_model_writes(folder: Path) -> None:
+    let = threading.Event()
+
+    def write(queries: list[str], seeds: list[int]) -> list[tuple[str, ...]]:
+        assert queries == ["warm"] or let.wait(20)
+        return [(f"raw {text}", str(seed)) for text, seed in zip(queries, seeds, strict=True)]
+
+    app = application(open_version([folder], "onnx", 1, Writer(write=write, lineage="policy")))  # type: ignore[arg-type]
+
+    async def both() -> tuple[list[httpx.Response], httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
+            slow = asyncio.create_task(client.post("/v1/retrieve", json=GOOD | {"method": "r4t_folm"}))
+            await asyncio.sleep(0.1)
+            quick = [await client.post("/v1/retrieve", json=GOOD) for _ in range(2)]
+            assert not slow.done()
+            let.set()
+            return quick, await slow
+
+    quick, slow = asyncio.run(both())
+    assert [response.status_code for response in [*quick, slow]] == [200] * 3
 
 
 def test_what_takes_too_long_is_given_up(version: Version) -> None:

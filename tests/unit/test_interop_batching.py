@@ -57,6 +57,22 @@ def test_a_call_alone_does_not_wait_for_others() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_batch_stays_open_while_calls_come_but_not_for_ever() -> None:
+    batcher = Batcher(squares, wait=0.2)
+    stop = time.monotonic() + 1.0
+    first, last, gap = batcher.submit([0]), time.monotonic(), 0.0
+    while time.monotonic() < stop:
+        time.sleep(0.01)
+        batcher.submit([1])
+        gap, last = max(gap, time.monotonic() - last), time.monotonic()
+    assert gap > 0.1 or not first.done(), "calls have come in all the time"
+    stop += 5.0
+    while not first.done() and time.monotonic() < stop:
+        batcher.submit([1])
+        time.sleep(0.01)
+    assert first.result(0) == [0]
+
+
 def test_one_bad_call_fails_alone() -> None:
     batcher = Batcher(squares, wait=0.5, most=3)
     good, bad, other = (batcher.submit([entry]) for entry in (2, -1, 3))
