@@ -1,15 +1,16 @@
 """Stage 2: rows a second, memory, bytes a row, what the pipeline adds to the engine's time, and a second worker.
 
-    python -m benchmarks.synthesis RUN [--rows 10000 2000000] [--engine [48]] [--nodes [48]] [--queries 200]
-        [--samples 128] [--set A.B=C]
+    python -m benchmarks.synthesis RUN [--rows 10000 2000000] [--engine [64]] [--nodes [64]] [--queries 200]
+        [--samples 128] [--pace 0] [--set A.B=C]
 
 RUN is a run directory whose stage 1 is done. Answers of its policy are recorded once, `--samples` to each of
 `--queries` training queries, in RUN/recorded.parquet, and then replayed through the same Ray Data job in place of the
 engine: parsing, encoding, search, reward, composition and writing, for every number of `--rows`, each in a Ray session
 of its own. Rates are those between the first shard that stands and the last; peak memory is of this process and all of
-Ray's. With `--engine` that many queries are sampled by a warm engine alone, shard by shard and in one call, and by the
-whole job, in shards of 1,024 answers. With `--nodes` by one engine of one thread on one Ray node, and by two on two
-nodes of this machine. `repeated` is how often an answer is replayed. Prints JSON.
+Ray's; with a `--pace` a short run too lasts until all of them have loaded. With `--engine` that many queries are
+sampled by a warm engine alone, shard by shard and in one call, and by the whole job, in shards of 1,024 answers. With
+`--nodes` by one engine of one thread on one Ray node, and by two on two nodes of this machine. `repeated` is how often
+an answer is replayed. Prints JSON.
 """
 
 from __future__ import annotations
@@ -43,13 +44,15 @@ from r4t.sets.store import shard_files, shard_name
 from r4t.types import Ints
 
 RECORDED = "recorded.parquet"
+WARM = 2  # shards that are not timed where an engine samples: while the scorers load, it works ahead
 SMALL_SHARD = 1024  # answers, where an engine samples them: a shard of the default size would take minutes
 
 
 class Replay:
     """Stands in for an engine: the recorded answers, given to other queries too where more are asked for."""
 
-    def __init__(self, recorded: Path) -> None:
+    def __init__(self, recorded: Path, pace: float = 0.0) -> None:
+        self.pace = pace
         table = pq.read_table(recorded)
         _, first = np.unique(table["query"].to_numpy(), return_index=True)
         texts, finished = table["text"].to_pylist(), table["finished"].to_pylist()
@@ -61,6 +64,7 @@ class Replay:
         row.pop("texts")
         picked = [self.answers[query % len(self.answers)] for query in row["queries"]]
         asked = slice(row["first"], row["first"] + row["samples"])
+        time.sleep(self.pace)
         return row | {
             "text": [text for texts, _ in picked for text in texts[asked]],
             "finished": [whole for _, finished in picked for whole in finished[asked]],
@@ -101,20 +105,20 @@ def tasks(run: Path, config: Config, dataset: Dataset, rows: Ints, out: Path) ->
     ]
 
 
-def streamed(shards: Iterator[ShardDone]) -> dict[str, Any]:
-    """The stream's rates after its first shard, which waits for actors to start."""
+def streamed(shards: Iterator[ShardDone], warm: int = 1) -> dict[str, Any]:
+    """The stream's rates after its first `warm` shards, which wait for actors to start."""
     started, done, at = time.perf_counter(), [], []
     for shard in shards:
         done.append(shard)
         at.append(time.perf_counter())
     rows = sum(shard.answers for shard in done)
-    timed, seconds = rows - done[0].answers, at[-1] - at[0]
+    timed, seconds = sum(shard.answers for shard in done[warm:]), at[-1] - at[warm - 1]
     return {
         "rows": rows,
         "shards": len(done),
         "readable": sum(shard.parsed.statuses[0] for shard in done) / rows,
         "seconds": time.perf_counter() - started,
-        "seconds_after_first_shard": seconds,
+        "seconds_timed": seconds,
         "rows_per_second": timed / seconds if timed else None,
         "scoring_seconds_per_1000_rows": 1000 * sum(shard.seconds_scoring for shard in done) / rows,
     }
@@ -134,29 +138,29 @@ def size(out: Path) -> dict[str, float]:
     }
 
 
-def replayed(run: Path, config: Config, dataset: Dataset, count: int) -> dict[str, Any]:
+def replayed(run: Path, config: Config, dataset: Dataset, count: int, pace: float) -> dict[str, Any]:
     """`count` rows through the job without an engine."""
     queries = np.resize(dataset.split("train"), -(-count // config.sets.samples_per_query))
     with tempfile.TemporaryDirectory() as folder, session(config, "local"), PeakMemory(every=0.2) as memory:
         made = tasks(run, config, dataset, queries, Path(folder))
-        found = streamed(stream_shards(made, config, run / "prepare", Replay, (run / RECORDED,)))
+        found = streamed(stream_shards(made, config, run / "prepare", Replay, (run / RECORDED, pace)))
         written = size(Path(folder))
     repeated = found["rows"] / pq.read_metadata(run / RECORDED).num_rows
     return {"what": "replay", "repeated": repeated} | found | written | {"peak_gib": memory.bytes / 2**30}
 
 
 def engine(run: Path, config: Config, dataset: Dataset, rows: Ints) -> dict[str, Any]:
-    """One warm engine's own time for all shards but the first, one by one and in a single call, and the job's."""
+    """A warm engine's own time for all shards but the first `WARM`, one by one and in one call, and the job's."""
     config = config.model_copy(update={"rollout": config.rollout.model_copy(update={"workers": 1})})
     with tempfile.TemporaryDirectory() as folder, session(config, "local"):
         made = tasks(run, config, dataset, rows, Path(folder))
-        if len(made) < 2:
-            raise SystemExit("--engine needs two shards or more: lower sets.shard_answers")
+        if len(made) < 2 * WARM:
+            raise SystemExit(f"--engine needs {2 * WARM} shards or more: lower sets.shard_answers")
         asked = [[(q, t) for q, t in zip(one.queries, one.texts, strict=True)] for one in made]
         one_by_one, at_once = own_seconds(run, config, asked)
-        found = streamed(stream_shards(made, config, run / "prepare"))
-    answers = sum(len(one.queries) * one.samples for one in made[1:])
-    seconds = found["seconds_after_first_shard"]
+        found = streamed(stream_shards(made, config, run / "prepare"), WARM)
+    answers = sum(len(one.queries) * one.samples for one in made[WARM:])
+    seconds = found["seconds_timed"]
     return found | {
         "what": "engine",
         "engine_seconds": one_by_one,
@@ -168,7 +172,7 @@ def engine(run: Path, config: Config, dataset: Dataset, rows: Ints) -> dict[str,
 
 
 def own_seconds(run: Path, config: Config, asked: list[list[tuple[int, str]]]) -> tuple[float, float]:
-    """Seconds of an engine that the first of the shards has warmed: the rest shard after shard, and all at once."""
+    """Seconds of an engine that the first shards have warmed: the rest shard after shard, and all at once."""
     actor = start_rollout(config, run / "folm" / "policy")
     sampling = {
         "samples": config.sets.samples_per_query,
@@ -176,9 +180,10 @@ def own_seconds(run: Path, config: Config, asked: list[list[tuple[int, str]]]) -
         "seed": config.seed,
         "logprobs": False,
     }
-    ray.get(actor.generate.remote(asked[0], **sampling))
+    for call in asked[:WARM]:
+        ray.get(actor.generate.remote(call, **sampling))
     seconds = []
-    for calls in (asked[1:], [[pair for one in asked[1:] for pair in one]]):
+    for calls in (asked[WARM:], [[pair for one in asked[WARM:] for pair in one]]):
         started = time.perf_counter()
         for call in calls:
             ray.get(actor.generate.remote(call, **sampling))
@@ -208,7 +213,9 @@ def scaling(run: Path, config: Config, dataset: Dataset, rows: Ints) -> list[dic
         with tempfile.TemporaryDirectory() as folder, nodes(count) as address:
             start(address)
             made = tasks(run, own, dataset, rows, Path(folder))
-            found.append({"what": "scaling", "nodes": count} | streamed(stream_shards(made, own, run / "prepare")))
+            found.append(
+                {"what": "scaling", "nodes": count} | streamed(stream_shards(made, own, run / "prepare"), WARM)
+            )
             ray.shutdown()
     return found
 
@@ -222,8 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 2_000_000])
-    parser.add_argument("--engine", type=int, nargs="?", const=48, default=0, metavar="QUERIES")
-    parser.add_argument("--nodes", type=int, nargs="?", const=48, default=0, metavar="QUERIES")
+    parser.add_argument("--pace", type=float, default=0.0, help="seconds that an engine takes at least for a shard")
+    parser.add_argument("--engine", type=int, nargs="?", const=64, default=0, metavar="QUERIES")
+    parser.add_argument("--nodes", type=int, nargs="?", const=64, default=0, metavar="QUERIES")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--samples", type=int, default=128)
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="A.B=C")
@@ -236,7 +244,7 @@ def main() -> None:
     if a.rows and not (run / RECORDED).is_file():
         with session(config, "local"):
             record(run, config, dataset, recorded, a.samples)
-    results: list[dict[str, Any]] = [replayed(run, config, dataset, count) for count in a.rows]
+    results: list[dict[str, Any]] = [replayed(run, config, dataset, rows, a.pace) for rows in a.rows]
     small = config.model_copy(update={"sets": config.sets.model_copy(update={"shard_answers": SMALL_SHARD})})
     if a.engine:
         results.append(engine(run, small, dataset, train[: a.engine]))
