@@ -1,5 +1,6 @@
 # syntax=docker/dockerfile:1.7
-# Two images from the same steps as tools/install.sh: `--target cpu` and `--target gpu`. docs/cluster.md has the commands.
+# Images from the same steps as tools/install.sh: `--target cpu`, `--target gpu`, and `--target openrlhf`, which adds flash-attn to gpu.
+# docs/cluster.md has the commands.
 # The base is pinned by tag; pin it by digest where your registry mirrors it: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 
@@ -48,3 +49,21 @@ COPY benchmarks/rates.json benchmarks/rates.json
 RUN pip install -q --no-deps --no-build-isolation -e . && pip list --format=freeze >packages.txt
 USER 10001:10001
 CMD ["r4t", "--help"]
+
+FROM gpu-dependencies AS flash-attn
+# `rl.backend: openrlhf`: OpenRLHF imports flash-attn, of which there is no wheel for this torch, so it is compiled here.
+ADD https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/cuda-keyring_1.1-1_all.deb /tmp/cuda-keyring.deb
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates g++ && dpkg -i /tmp/cuda-keyring.deb \
+    && apt-get update && apt-get install -y --no-install-recommends cuda-toolkit-13-0 && rm -rf /var/lib/apt/lists/*
+ARG FLASH_ATTN=2.8.3
+ARG FLASH_ATTN_CUDA_ARCHS=90
+ARG MAX_JOBS=4
+ENV CUDA_HOME=/usr/local/cuda-13.0 FLASH_ATTENTION_FORCE_BUILD=TRUE
+RUN pip wheel -q --no-deps --no-build-isolation --no-binary flash-attn --wheel-dir /wheels "flash-attn==$FLASH_ATTN"
+
+FROM gpu AS openrlhf
+USER 0
+RUN --mount=type=bind,from=flash-attn,source=/wheels,target=/wheels \
+    pip install -q --no-deps /wheels/flash_attn-*.whl && pip list --format=freeze >packages.txt
+USER 10001:10001

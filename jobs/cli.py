@@ -261,7 +261,9 @@ def manifest(
     run_dir: Annotated[
         str | None, typer.Option(help="As the pods see it. Default: /runs/<name of the config>.")
     ] = None,
-    image: Annotated[str | None, typer.Option(help="With a tag or digest. Default: r4t:<version>-cpu or -gpu.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="With a tag or digest. Default: r4t:<version>-cpu, -gpu or -openrlhf.")
+    ] = None,
     stage: Annotated[str, typer.Option(help="As for `r4t run`.")] = "all",
     namespace: Annotated[str, typer.Option(help="Kubernetes namespace.")] = "r4t",
     queue: Annotated[str, typer.Option(help="Kueue's LocalQueue; means nothing where Kueue does not run.")] = "r4t",

@@ -34,7 +34,7 @@ def write(
 ) -> str:
     """The ConfigMap and the RayJob as YAML documents. Raises UserError for anything Kubernetes or Ray would refuse."""
     check_stage(stage)
-    kind = "cpu" if config.cluster.device == "cpu" else "gpu"
+    kind = "openrlhf" if config.rl.backend == "openrlhf" else "cpu" if config.cluster.device == "cpu" else "gpu"
     wish = Wish(
         name=_matching(
             name or _plain(config.name), NAME, "--name", "lower-case letters, digits and dashes, at most 40"

@@ -13,7 +13,10 @@ from r4t.errors import UserError
 from r4t.interop.prompts import LABEL, PROMPT
 
 TESTED = "0.11.2"  # the one release whose flags, loss and reward format the tests hold
-ADVICE = f"pip install --no-deps openrlhf=={TESTED} (`make gpu` does), or set rl.backend=native"
+ADVICE = (
+    f"pip install --no-deps openrlhf=={TESTED} (`make gpu` does; flash-attn must be compiled, as the image's target"
+    " openrlhf does), or set rl.backend=native"
+)
 
 
 def check_backend(config: Config, installed: Callable[[str], str | None] | None = None) -> None:

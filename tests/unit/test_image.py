@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from jobs.openrlhf_command import check_versions
 from jobs.plan import RATES
+from r4t.errors import UserError
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
+COMMON, _, OPENRLHF = DOCKERFILE.partition("FROM gpu-dependencies AS flash-attn")  # what openrlhf adds to gpu
 INSTALLER = (ROOT / "tools" / "install.sh").read_text()
 
 
@@ -35,7 +38,7 @@ def pip_installs(text: str) -> set[frozenset[str]]:
 
 
 def test_the_steps_are_those_of_the_installer() -> None:
-    steps = pip_installs(DOCKERFILE)
+    steps = pip_installs(COMMON)
     assert len(steps) == 3  # torch, the lock, the project
     assert steps <= pip_installs(INSTALLER)
     index = re.search(r"torch_cpu_index=(\S+)", INSTALLER)
@@ -46,22 +49,35 @@ def test_the_steps_are_those_of_the_installer() -> None:
 
 
 def test_the_check_sees_another_step() -> None:
-    changed = DOCKERFILE.replace("--no-deps -r locks/gpu.txt", "-r locks/gpu.txt")
-    assert changed != DOCKERFILE
+    changed = COMMON.replace("--no-deps -r locks/gpu.txt", "-r locks/gpu.txt")
+    assert changed != COMMON
     assert not pip_installs(changed) <= pip_installs(INSTALLER)
 
 
-def test_both_targets_end_without_root_as_the_manifests_run_them() -> None:
+def test_every_target_ends_without_root_as_the_manifests_run_them() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
     last = {re.search(r" AS (\S+)", stage)[1]: stage for stage in stages}  # type: ignore[index]
-    for target in ("cpu", "gpu"):
-        assert re.findall(r"^USER (\S+)", last[target], re.MULTILINE) == ["10001:10001"]
+    for target in ("cpu", "gpu", "openrlhf"):
+        assert re.findall(r"^USER (\S+)", last[target], re.MULTILINE)[-1] == "10001:10001"
     assert "runAsUser: 10001" in (ROOT / "cluster/kuberay/base/raycluster.yaml").read_text()
     assert last["cpu"].partition("\n")[2].strip() == last["gpu"].partition("\n")[2].strip()
 
 
+def test_the_image_for_openrlhf_has_the_packages_that_it_pins() -> None:
+    pytest.importorskip("openrlhf", reason="openrlhf is not installed")
+    locked = dict(re.findall(r"^(\S+)==(\S+)$", (ROOT / "locks" / "gpu.txt").read_text(), re.MULTILINE))
+    (flash_attn,) = re.findall(r"^ARG FLASH_ATTN=(\S+)$", OPENRLHF, re.MULTILINE)
+    assert '"flash-attn==$FLASH_ATTN"' in OPENRLHF
+    check_versions((locked | {"flash-attn": flash_attn}).get)
+    with pytest.raises(UserError, match=r"needs flash-attn .* none is installed"):
+        check_versions(locked.get)
+    cuda = locked["nvidia-cuda-runtime"].split(".")[:2]
+    assert f"cuda-toolkit-{'-'.join(cuda)}" in OPENRLHF
+    assert f"/usr/local/cuda-{'.'.join(cuda)}" in OPENRLHF
+
+
 def test_only_what_is_copied_travels_to_the_builder() -> None:
-    copied = {word for line in re.findall(r"^COPY (.*)", DOCKERFILE, re.MULTILINE) for word in line.split()[:-1]}
+    copied = {word for line in re.findall(r"^COPY (.*)", COMMON, re.MULTILINE) for word in line.split()[:-1]}
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert {Path(name).parts[0] for name in copied} == {Path(name).parts[0] for name in allowed}
     assert RATES.resolve().relative_to(ROOT).as_posix() in copied & allowed  # what `r4t plan` reads by default

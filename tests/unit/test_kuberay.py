@@ -18,6 +18,7 @@ from support import ROOT
 from cluster.pods import Node, loads, pack, retriever_loads
 from cluster.roles import pools, seats
 from jobs.manifest import VERSION
+from jobs.openrlhf_command import TESTED, check_backend, pins
 from jobs.pipeline import STAGES
 from r4t.config import load_config
 from r4t.footprint import footprints, policy_shape
@@ -113,7 +114,8 @@ def test_the_head_does_no_work_and_the_versions_are_the_locked_ones(name: str) -
     assert f"ray=={cluster['rayVersion']}" in (ROOT / "locks" / "cpu.txt").read_text().splitlines()
     assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
     images = {c["image"] for template in pod_templates(cluster) for c in template["spec"]["containers"]}
-    assert images == {f"r4t:{VERSION}-{'cpu' if 'kind-cpu' in name else 'gpu'}"}
+    kind = "cpu" if "kind-cpu" in name else "openrlhf" if "openrlhf" in name else "gpu"
+    assert images == {f"r4t:{VERSION}-{kind}"}
 
 
 @pytest.mark.parametrize("name", [*JOBS, *CLUSTERS])
@@ -143,6 +145,19 @@ def test_a_cluster_holds_what_its_configuration_asks_for(name: str) -> None:
         assert len(pack(wanted, pod_size(groups[pool]))) == groups[pool]["replicas"]
     replicas = sum(group["replicas"] for group in groups.values())
     assert len(pack(retriever_loads(config, memory), pod_size(next(iter(groups.values()))))) <= replicas
+
+
+def test_openrlhf_trains_on_the_node_that_holds_its_actors_and_engines() -> None:
+    name = "overlays/openrlhf/job"
+    config = load_config(KUBERAY / name / "config.yaml")
+    assert config.rl.backend == "openrlhf"
+    check_backend(config, ({"openrlhf": TESTED} | pins()).get)
+    assert only(name, "ConfigMap")["data"]["config.yaml"] == (KUBERAY / name / "config.yaml").read_text()
+    (workers,) = ray_cluster(name)["workerGroupSpecs"]
+    (container,) = workers["template"]["spec"]["containers"]
+    assert workers["replicas"] * int(container["resources"]["limits"]["nvidia.com/gpu"]) == (
+        config.learner.ranks + config.rollout.workers
+    )
 
 
 def test_the_smoke_test_runs_the_quickstart() -> None:
