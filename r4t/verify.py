@@ -17,6 +17,7 @@ from r4t.lineage import MANIFEST, TEMPORARY, file_hash, is_finished, is_sealed, 
 
 RUN_SEAL = "seal.json"
 FLEETING = (".lock", ".attempt")  # rewritten by whoever opens the run
+FOREIGN = "wandb"  # its client writes there after the run has ended, and again when it syncs
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -26,7 +27,7 @@ def seal_run(folder: Path) -> None:
     files = {
         path.relative_to(folder).as_posix(): {"sha256": file_hash(path), "bytes": path.stat().st_size}
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path not in recorded and _lasts(path)
+        if path.is_file() and not path.is_symlink() and path not in recorded and _lasts(path, folder)
     }
     write_sealed(folder / RUN_SEAL, {"schema": 1, "files": files})
 
@@ -45,8 +46,9 @@ def verify(path: Path) -> list[str]:
     return [problem for record in [*manifests, *seals] for problem in _problems(record)]
 
 
-def _lasts(path: Path) -> bool:
-    return path.name not in (MANIFEST, RUN_SEAL, *FLEETING) and TEMPORARY not in path.as_posix()
+def _lasts(path: Path, run: Path) -> bool:
+    foreign = path.relative_to(run).parts[0] == FOREIGN
+    return not foreign and path.name not in (MANIFEST, RUN_SEAL, *FLEETING) and TEMPORARY not in path.as_posix()
 
 
 def _problems(record: Path) -> Iterator[str]:

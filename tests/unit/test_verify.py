@@ -71,6 +71,19 @@ def test_opening_a_run_takes_its_seal_away(tmp_path: Path) -> None:
     assert not (tmp_path / RUN_SEAL).exists(), "what it recorded is about to change"
 
 
+def test_what_the_client_of_w_and_b_writes_is_not_sealed(tmp_path: Path) -> None:
+    make_run(tmp_path, settings()).close()
+    mine, theirs = tmp_path / "notes" / "wandb" / "mine.txt", tmp_path / "wandb" / "logs" / "debug.log"
+    for path in (mine, theirs):
+        path.parent.mkdir(parents=True)
+        path.write_text("as it stands")
+    seal_run(tmp_path)
+    theirs.unlink()
+    assert verify(tmp_path) == []
+    mine.unlink()
+    assert len(verify(tmp_path)) == 1
+
+
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x"])
 def test_names_that_leave_the_folder_are_a_finding(tmp_path: Path, name: str) -> None:
     stage = tmp_path / "run" / "stage"
