@@ -1,0 +1,37 @@
+"""Runs on Ray nodes in network namespaces, each with its own address; refused where some cannot take part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from network_nodes import Network, why_not
+from support import R4T, TINY, assert_user_error
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Network]:
+    """A head without CPUs and no workers yet."""
+    if missing := why_not():
+        pytest.skip(missing)
+    made = Network()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_nodes_that_cannot_take_part_are_named_before_anything_starts(network: Network, tmp_path: Path) -> None:
+    """A node whose /tmp is its own and small: it has no room, and does not see the run directory of the others."""
+    plain, strange = network.start("--num-cpus=1"), network.start("--num-cpus=1", tmpfs="300m")
+    network.wait_for(plain, strange)
+    done = network.run(network.head, R4T, "run", TINY, "--run-dir", tmp_path / "run", "--address", network.gcs)
+    network.kill(plain)
+    network.kill(strange)
+    assert_user_error(done, f"node {strange.address} does not see {tmp_path / 'run'}: mount the same storage there")
+    assert f"node {strange.address} has 0." in done.stderr, done.stderr
+    assert plain.address not in done.stderr
+    assert not (tmp_path / "run" / "config.yaml").exists()
