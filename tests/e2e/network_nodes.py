@@ -60,7 +60,10 @@ class Network:
             raise
 
     def start(self, *options: str, tmpfs: str = "") -> Node:
-        """`ray start` in a namespace of its own. tmpfs: the size of a /tmp that only this node sees."""
+        """`ray start` in a namespace of its own, again where it fails: it gives a node 30 seconds, busy machine or not.
+
+        tmpfs: the size of a /tmp that only this node sees.
+        """
         number = len(self.nodes) + 2
         name, address = f"{self.tag}-{number}", f"{self.net}.{number}"
         _namespace(name, address, self.tag, f"{self.net}.1")
@@ -70,8 +73,8 @@ class Network:
         ]  # fmt: skip
         if "--head" not in options:
             command += [f"--address={self.net}.2:{GCS}"]
-        if tmpfs:
-            command = ["sh", "-c", f'mount -t tmpfs -o size={tmpfs} tmpfs /tmp && exec "$0" "$@"', *command]
+        mount = f"mount -t tmpfs -o size={tmpfs} tmpfs /tmp && " if tmpfs else ""
+        command = ["sh", "-c", mount + 'for attempt in 1 2 3; do "$0" "$@"; done', *command]
         with self.log(name).open("w") as log:
             raylet = subprocess.Popen(
                 ["ip", "netns", "exec", name, *command],
@@ -159,9 +162,8 @@ def _namespace(name: str, address: str, bridge: str, gateway: str) -> None:
     hosts = HOSTS / name / "hosts"  # as in a pod, the machine's name leads to the address that others reach
     hosts.parent.mkdir(parents=True)
     hosts.write_text(f"127.0.0.1 localhost\n{address} {socket.gethostname()}\n")
-    (hosts.parent / "resolv.conf").write_text(
-        "nameserver 127.0.0.1\n"
-    )  # nobody there: says so at once, others time out
+    resolver = "nameserver 127.0.0.1\n"  # nobody there: says so at once, others time out
+    (hosts.parent / "resolv.conf").write_text(resolver)
     _ip("netns", "add", name)
     _ip("link", "add", f"v{name}", "type", "veth", "peer", "name", "eth0", "netns", name)
     _ip("link", "set", f"v{name}", "master", bridge, "up")
