@@ -44,7 +44,7 @@ from r4t.sets.store import shard_files, shard_name
 from r4t.types import Ints
 
 RECORDED = "recorded.parquet"
-WARM = 2  # shards that are not timed where an engine samples: while the scorers load, it works ahead
+WARM = 4  # shards that are not timed where an engine samples: while the scorers load, it works ahead of them
 SMALL_SHARD = 1024  # answers, where an engine samples them: a shard of the default size would take minutes
 
 
