@@ -3,6 +3,7 @@
 # docs/cluster.md has the commands.
 # The base is pinned by tag; pin it by digest where your registry mirrors it: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
+ARG CUDA_IMAGE=nvidia/cuda:13.0.1-devel-ubuntu22.04
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 VIRTUAL_ENV=/opt/r4t/.venv PATH=/opt/r4t/.venv/bin:$PATH
@@ -50,16 +51,17 @@ RUN pip install -q --no-deps --no-build-isolation -e . && pip list --format=free
 USER 10001:10001
 CMD ["r4t", "--help"]
 
+FROM ${CUDA_IMAGE} AS cuda
+
 FROM gpu-dependencies AS flash-attn
 # `rl.backend: openrlhf`: OpenRLHF imports flash-attn, of which there is no wheel for this torch, so it is compiled here.
-ADD https://developer.download.nvidia.com/compute/cuda/repos/debian12/x86_64/cuda-keyring_1.1-1_all.deb /tmp/cuda-keyring.deb
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates g++ && dpkg -i /tmp/cuda-keyring.deb \
-    && apt-get update && apt-get install -y --no-install-recommends cuda-toolkit-13-0 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /var/lib/apt/lists/*
+COPY --from=cuda /usr/local/cuda /usr/local/cuda
 ARG FLASH_ATTN=2.8.3
 ARG FLASH_ATTN_CUDA_ARCHS=90
 ARG MAX_JOBS=4
-ENV CUDA_HOME=/usr/local/cuda-13.0 FLASH_ATTENTION_FORCE_BUILD=TRUE
+ENV CUDA_HOME=/usr/local/cuda FLASH_ATTENTION_FORCE_BUILD=TRUE
 RUN pip wheel -q --no-deps --no-build-isolation --no-binary flash-attn --wheel-dir /wheels "flash-attn==$FLASH_ATTN"
 
 FROM gpu AS openrlhf

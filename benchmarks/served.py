@@ -44,7 +44,6 @@ def server(folder: Path, way: Way, *overrides: str) -> Iterator[tuple[str, Calla
     options = [part for one in overrides for part in ("--set", one)]
     command = [sys.executable, "-c", "from jobs.cli import entry; entry()", "serve", str(folder)]
     process = subprocess.Popen([*command, *way.options(), *options], stdout=subprocess.PIPE, text=True)
-
     try:
         assert process.stdout is not None
         said = (re.search(r"http://\S+:\d+", line) for line in process.stdout)

@@ -10,7 +10,6 @@ from types import TracebackType
 import psutil
 
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # ended since it was listed, or of another user
-
 GROWTH = 1.01  # of the estimate, before proportional sizes are read again: reading them costs milliseconds a process
 PAGE = os.sysconf("SC_PAGESIZE")
 

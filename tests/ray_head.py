@@ -24,19 +24,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def ray_head(env: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
-    """Its dashboard's address, where jobs are submitted, and its own, where drivers join. Gone after the block."""
+def ray_head() -> Iterator[str]:
+    """Its dashboard's address, where jobs are submitted. Gone after the block."""
     temporary = tempfile.mkdtemp(prefix="r4t-", dir="/tmp")  # Ray's socket paths must be short
-    port, joined = free_port(), free_port()
+    port = free_port()
     head = subprocess.Popen(
         [
             RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={temporary}",
-            f"--port={joined}", f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}",
+            f"--port={free_port()}", f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}",
             f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={psutil.cpu_count()}",
         ],
         stdout=subprocess.DEVNULL,
         cwd=ROOT,
-        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"} | (env or {})),
+        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"}),
     )  # fmt: skip
 
     def answers() -> bool:
@@ -46,7 +46,7 @@ def ray_head(env: dict[str, str] | None = None) -> Iterator[tuple[str, str]]:
 
     try:
         wait_for("the dashboard", answers, timeout=300)
-        yield f"http://127.0.0.1:{port}", f"127.0.0.1:{joined}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         processes = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
         head.terminate()

@@ -19,39 +19,25 @@ from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 
-SETTINGS = ("tracking.wandb=offline",)  # of the tiny configuration
+SETTING = "tracking.wandb=offline"  # beside the tiny configuration
 STAGES = ("prepare", "folm", "sets", "retriever", "evaluate", "report")
 
 
 @pytest.fixture(scope="module")
-def addresses() -> Iterator[tuple[str, str]]:
-    """A Ray head node of this test's own: its dashboard, where jobs are submitted, and where drivers join."""
+def dashboard() -> Iterator[str]:
+    """A Ray head node of this test's own; its dashboard's address, where jobs are submitted."""
     with ray_head() as found:
         yield found
-
-
-@pytest.fixture(scope="module")
-def dashboard(addresses: tuple[str, str]) -> str:
-    return addresses[0]
-
-
-def options(*settings: str) -> list[str]:
-    return [part for setting in settings for part in ("--set", setting)]
-
-
-def submission(dashboard: str, folder: Path, *settings: str) -> list[str]:
-    """The command that submits a run of the tiny configuration into `folder`."""
-    command = ["r4t", "run", str(TINY.relative_to(ROOT)), "--run-dir", str(folder), *options(*SETTINGS, *settings)]
-    return [RAY, "job", "submit", f"--address={dashboard}", "--working-dir=.", "--", *command]
 
 
 @pytest.fixture(scope="module")
 def finished(dashboard: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of a whole pipeline that ran as a job."""
     folder = tmp_path_factory.mktemp("job") / "run"
+    command = ["r4t", "run", str(TINY.relative_to(ROOT)), "--run-dir", str(folder), "--set", SETTING]
     done = subprocess.run(
-        submission(dashboard, folder), capture_output=True, text=True, timeout=900, check=False,
-        cwd=ROOT, env=environment(),
+        [RAY, "job", "submit", f"--address={dashboard}", "--working-dir=.", "--", *command],
+        capture_output=True, text=True, timeout=900, check=False, cwd=ROOT, env=environment(),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
     assert "succeeded" in done.stdout
@@ -67,7 +53,7 @@ def test_c59_every_stage_finishes_on_cpu_and_the_chain_holds(finished: Path) -> 
 
 
 def test_one_line_of_numbers_per_step(finished: Path) -> None:
-    config = load_config(TINY, list(SETTINGS))
+    config = load_config(TINY)
     steps = [line for line in read_metrics(finished / "metrics.jsonl") if line["stage"] == "folm"]
     assert [line["step"] for line in steps] == list(range(1, config.rl.steps + 1))
     assert all(line["values"]["policy_version"] == line["step"] for line in steps)
@@ -78,7 +64,7 @@ def test_one_line_of_numbers_per_step(finished: Path) -> None:
 
 def test_c24_the_validation_curve_and_the_policy_it_kept(finished: Path) -> None:
     curve = [line for line in read_metrics(finished / "metrics.jsonl") if line["stage"] == "valid"]
-    assert [line["step"] for line in curve] == [0, load_config(TINY, list(SETTINGS)).rl.steps]
+    assert [line["step"] for line in curve] == [0, load_config(TINY).rl.steps]
     kept = json.loads((finished / "folm" / "manifest.json").read_text())["metrics"]
     eligible = [line for line in curve if not any(v for k, v in line["values"].items() if k.startswith("alarm/"))]
     best = max(eligible, key=lambda line: line["values"]["reward"])
@@ -87,7 +73,7 @@ def test_c24_the_validation_curve_and_the_policy_it_kept(finished: Path) -> None
 
 
 def test_every_validation_keeps_sets_of_the_same_queries(finished: Path) -> None:
-    config = load_config(TINY, list(SETTINGS))
+    config = load_config(TINY)
     kept = read_samples(finished / "folm")
     assert len(kept) == min(KEPT, config.rl.validate_queries)
     for sample in kept:
@@ -121,7 +107,7 @@ def test_the_finished_run_answers_queries(finished: Path) -> None:
 
 def test_running_it_again_does_nothing_and_says_so(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
-    done = r4t("run", TINY, "--run-dir", finished, *options(*SETTINGS))
+    done = r4t("run", TINY, "--run-dir", finished, "--set", SETTING)
     assert done.returncode == 0
     assert "is finished, nothing to do" in done.stdout
     assert str(finished / "report" / "index.html") in done.stdout

@@ -136,7 +136,7 @@ def test_killed_training_resumes_at_its_step_and_ends_with_the_same_weights(fini
     driver.wait()
     assert not is_finished(run.folder / "retriever")
 
-    train_one(run, config)
+    train_retriever.main(config, run)
     assert "resumed at step" in (run.folder / "log.txt").read_text()
     assert verify(run.folder / "retriever") == []
     for name, expected in weights(finished).items():
@@ -144,7 +144,7 @@ def test_killed_training_resumes_at_its_step_and_ends_with_the_same_weights(fini
 
 
 def test_training_that_diverges_names_the_batch_and_keeps_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = run_of(tmp_path / "run", settings())
     checkpoint = interrupt_after_checkpoint(monkeypatch, run, settings())
@@ -153,6 +153,9 @@ def test_training_that_diverges_names_the_batch_and_keeps_its_checkpoint(
     assert "checkpoint is kept" in str(error.value)
     assert checkpoint.is_dir()
     assert not is_finished(run.folder / "retriever")
+    train_one(run, settings())
+    for name, expected in weights(finished).items():
+        assert torch.equal(weights(run)[name], expected), name
 
 
 def test_ranks_share_the_optimiser_at_any_zero_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

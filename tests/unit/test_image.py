@@ -17,7 +17,7 @@ from jobs.plan import RATES
 from r4t.errors import UserError
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-COMMON, _, OPENRLHF = DOCKERFILE.partition("FROM gpu-dependencies AS flash-attn")  # what openrlhf adds to gpu
+COMMON, _, OPENRLHF = DOCKERFILE.partition("FROM ${CUDA_IMAGE} AS cuda")  # what openrlhf adds to gpu
 INSTALLER = (ROOT / "tools" / "install.sh").read_text()
 
 
@@ -71,9 +71,9 @@ def test_the_image_for_openrlhf_has_the_packages_that_it_pins() -> None:
     check_versions((locked | {"flash-attn": flash_attn}).get)
     with pytest.raises(UserError, match=r"needs flash-attn .* none is installed"):
         check_versions(locked.get)
-    cuda = locked["nvidia-cuda-runtime"].split(".")[:2]
-    assert f"cuda-toolkit-{'-'.join(cuda)}" in OPENRLHF
-    assert f"/usr/local/cuda-{'.'.join(cuda)}" in OPENRLHF
+    cuda = ".".join(locked["nvidia-cuda-runtime"].split(".")[:2])
+    assert re.search(rf"^ARG CUDA_IMAGE=nvidia/cuda:{re.escape(cuda)}\.\d+-devel-", DOCKERFILE, re.MULTILINE)
+    assert "COPY --from=cuda /usr/local/cuda " in OPENRLHF
 
 
 def test_only_what_is_copied_travels_to_the_builder() -> None:
