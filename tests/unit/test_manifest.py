@@ -16,7 +16,7 @@ from support import ROOT, assert_user_error, r4t
 from cluster.manifest import Wish, manifests, secrets, to_yaml
 from cluster.pods import Load, Node, loads, pack, retriever_loads, worker_groups
 from cluster.roles import bundles, seats
-from jobs.manifest import write
+from jobs.manifest import VERSION, write
 from r4t.config import Config, load_config, parse_config
 from r4t.errors import UserError
 from r4t.footprint import footprints, learner_states, policy_shape
@@ -194,6 +194,12 @@ def test_colocated_roles_cannot_be_in_two_pools() -> None:
         seats(config)
 
 
+USUAL: dict[str, Any] = {
+    "name": None, "run_dir": None, "image": None, "node": NODE, "stage": "all", "namespace": "r4t",
+    "queue": "r4t", "items": 5000, "parameters": None,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("override", "given", "fragment"),
     [
@@ -209,10 +215,22 @@ def test_colocated_roles_cannot_be_in_two_pools() -> None:
     ],
 )
 def test_a_mistake_is_refused_with_its_name(override: str | None, given: dict[str, Any], fragment: str) -> None:
-    usual = {"name": None, "run_dir": None, "image": None, "node": NODE, "stage": "all", "namespace": "r4t"}
-    options = usual | {"queue": "r4t", "items": 5000, "parameters": None} | given
     with pytest.raises(UserError, match=fragment):
-        write(load_config(QUICKSTART, [override] if override else []), **options)
+        write(load_config(QUICKSTART, [override] if override else []), **USUAL | given)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "image"),
+    [
+        ([], "cpu"),
+        (["cluster.device=cuda"], "gpu"),
+        (["cluster.device=cuda", "rl.backend=openrlhf", "rl.staleness=0", "objective.credit=set"], "openrlhf"),
+    ],
+)
+def test_the_usual_image_is_the_one_that_has_what_the_configuration_needs(overrides: list[str], image: str) -> None:
+    written = write(load_config(QUICKSTART, overrides), **USUAL)
+    found = {line.split()[-1] for line in written.splitlines() if line.strip().startswith(("image:", "- image:"))}
+    assert found == {f"r4t:{VERSION}-{image}"}
 
 
 def test_a_mistake_is_one_message_on_the_command_line() -> None:
