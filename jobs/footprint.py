@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 
@@ -12,6 +13,7 @@ import psutil
 GONE = (FileNotFoundError, ProcessLookupError, PermissionError)  # ended since it was listed, or of another user
 GROWTH = 1.01  # of the estimate, before proportional sizes are read again: reading them costs milliseconds a process
 PAGE = os.sysconf("SC_PAGESIZE")
+SETTLES = 0.02  # seconds: a process that is starting another counts double until the new one runs its own program
 
 
 class PeakMemory:
@@ -40,12 +42,21 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while True:
-            pids = _tree()
-            if (estimate := _estimate(pids)) > GROWTH * self._estimate:
-                self._estimate = estimate
-                self.bytes = max(self.bytes, sum(map(_proportional, pids)))
+            if self._grown():
+                self.bytes = max(self.bytes, sum(map(_proportional, _tree())))
             if self._stop.wait(self._every):
                 return
+
+    def _grown(self) -> bool:
+        """Whether the estimate has grown since it last had, and not for a moment only."""
+        least = GROWTH * self._estimate
+        if (estimate := _estimate(_tree())) <= least:
+            return False
+        time.sleep(SETTLES)
+        if (estimate := min(estimate, _estimate(_tree()))) <= least:
+            return False
+        self._estimate = estimate
+        return True
 
 
 def _tree() -> list[int]:
