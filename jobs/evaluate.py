@@ -12,8 +12,7 @@ import torch
 from safetensors import safe_open
 
 from cluster.devices import cores
-from cluster.launch import gather
-from cluster.rollout_actor import start_rollout
+from cluster.single_rollout import SingleRollout
 from jobs.policies import POLICY_OF, PolicySwitch, available_methods, build_methods, check_methods
 from jobs.run import Run
 from r4t.catalog.dataset import Dataset, load_dataset
@@ -177,16 +176,8 @@ def tune(config: Config, run: Run, dataset: Dataset, names: Sequence[str]) -> tu
 def start_policies(config: Config, run: Run) -> PolicySwitch:
     """One rollout worker for both policies, so that a second engine never competes for memory."""
     folm = run.folder / "folm"
-    worker = start_rollout(config, folm / "warm_start")
-
-    def engine(queries: Sequence[tuple[int, str]], samples: int, temperature: float, seed: int) -> list[Any]:
-        call = worker.generate.remote(queries, samples=samples, temperature=temperature, seed=seed, logprobs=False)
-        return gather([call], config, "rollout worker")[0]
-
-    def swap(weights: Any, version: int) -> None:
-        gather([worker.load_weights.remote(weights, version)], config, "rollout worker")
-
-    return PolicySwitch(folm, engine, swap)
+    worker = SingleRollout(config, folm / "warm_start", lambda text: run.say(f"evaluate: {text}"))
+    return PolicySwitch(folm, worker.generate, worker.load_weights)
 
 
 def compare(

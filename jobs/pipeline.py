@@ -74,7 +74,8 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
             if needs_ray and (notice := _engine_notice(config)):
                 run.say(notice)
             for name in wanted:
-                new = not is_finished(folder / name)
+                if new := not is_finished(folder / name):
+                    run.began(name)
                 importlib.import_module(_job(name, config)).main(config, run)
                 if new:
                     run.finished(name)

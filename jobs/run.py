@@ -59,6 +59,11 @@ class Run:
             line = f"{stage} {step}  " + "  ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.say(line)
 
+    def began(self, stage: str) -> None:
+        """Tells the sinks that a stage begins, or goes on."""
+        for sink in self._sinks:
+            sink.began(stage)
+
     def finished(self, stage: str) -> None:
         """Tells the sinks that a stage has written its manifest."""
         for sink in self._sinks:

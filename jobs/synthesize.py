@@ -45,10 +45,9 @@ def main(config: Config, run: Run) -> None:
     started = time.monotonic()
     dataset = load_dataset(run.folder / "prepare")
     tasks = [task for one in missing for task in pending_shards(config, run, dataset, one)]
-    if tasks:
-        make_shards(config, run, tasks)
+    first = make_shards(config, run, tasks, started) if tasks else None
     for one in missing:
-        _finish(config, run, one, time.monotonic() - started)
+        _finish(config, run, one, time.monotonic() - started, first)
 
 
 def pending_shards(config: Config, run: Run, dataset: Dataset, one: Synthesis) -> list[ShardTask]:
@@ -85,14 +84,20 @@ def pending_shards(config: Config, run: Run, dataset: Dataset, one: Synthesis) -
     return tasks
 
 
-def make_shards(config: Config, run: Run, tasks: list[ShardTask]) -> None:
-    """Runs the Ray Data job. Raises UserError when a policy writes hardly an answer that can be read."""
+def make_shards(config: Config, run: Run, tasks: list[ShardTask], started: float) -> dict[str, float]:
+    """Runs the Ray Data job. Returns the answers of the first shard, and the seconds since `started` until it stood.
+
+    Raises UserError when a policy writes hardly an answer that can be read.
+    """
     read: dict[str, ParseCount] = {}
+    first: dict[str, float] = {}
     with run.progress("sets (answers)", sum(len(task.queries) * task.samples for task in tasks)) as bar:
         for done in stream_shards(tasks, config, run.folder / "prepare"):
             read[done.policy] = read.get(done.policy, ParseCount()) + done.parsed
             read[done.policy].check(config.sets.min_parsed, config.sets.check_after, f"the policy {done.policy}")
             bar.advance(done.answers)
+            first = first or {"answers": done.answers, "seconds": time.monotonic() - started}
+    return first
 
 
 def _place(part: Slice) -> dict[str, Any]:
@@ -122,8 +127,8 @@ def _lineage(config: Config, run: Run, one: Synthesis) -> dict[str, Any]:
     }
 
 
-def _finish(config: Config, run: Run, one: Synthesis, seconds: float) -> None:
-    """Closes the stage over its shards, which are read one at a time."""
+def _finish(config: Config, run: Run, one: Synthesis, seconds: float, first: dict[str, float] | None) -> None:
+    """Closes the stage over its shards, which are read one at a time. first: the first shard, for `r4t plan`."""
     clear_partial(one.folder)  # of scorers that died while others went on
     answers = valid = 0
     reward = 0.0
@@ -148,6 +153,6 @@ def _finish(config: Config, run: Run, one: Synthesis, seconds: float) -> None:
         config=config.model_dump(mode="json"),
         inputs={"prepare": run.folder / "prepare", "folm": run.folder / "folm"},
         files=[file.name for path in paths for file in shard_files(path)],
-        metrics=metrics,
+        metrics=metrics | ({"first_shard": first} if first else {}),
     )
     run.log(one.name, 0, {name: value for name, value in metrics.items() if value is not None})

@@ -29,44 +29,52 @@ SAMPLES = ("stage", "step", "query", "method", "reward", "items")
 
 
 class WandbSink:
-    """One W&B run per run directory; a resumed run continues it under the same id."""
+    """One W&B group per run directory, one W&B run per stage; a resumed stage continues its run under the same id."""
 
     def __init__(self, folder: Path, config: Config) -> None:
-        mode = config.tracking.wandb
-        if mode == "online" and not os.environ.get("WANDB_API_KEY"):
+        if config.tracking.wandb == "online" and not os.environ.get("WANDB_API_KEY"):
             raise UserError(
                 "tracking.wandb is 'online' but WANDB_API_KEY is not set: set it in the environment, or use"
                 " --set tracking.wandb=offline and `wandb sync` later"
             )
-        self.folder, self._id = folder, _run_id(folder)
         for name in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):  # else in the home folder, which pods cannot write to
             os.environ.setdefault(name, str(folder / "wandb"))
+        self._folder, self._config, self._id = folder, config, _group_id(folder)
+        self._run: wandb.Run | None = None
+        self._seen: set[str] = set()
+
+    def began(self, stage: str) -> None:
+        """Opens the stage's own run, and closes the one before it."""
+        self.close()
+        name = f"{self._config.name}-{self._id}"
         self._run = wandb.init(
-            project=config.tracking.project,
-            name=config.name,
-            id=self._id,
-            dir=str(folder),
-            mode=mode,
+            project=self._config.tracking.project,
+            group=name,
+            job_type=stage,
+            name=f"{name}-{stage}",
+            id=f"{self._id}-{stage}",
+            dir=str(self._folder),
+            mode=self._config.tracking.wandb,
             resume="allow",
-            config=config.model_dump(mode="json"),
+            config=self._config.model_dump(mode="json"),
             settings=wandb.Settings(silent=True, console="off", disable_git=True, save_code=False),
         )
-        self._stages: set[str] = set()
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Logs `stage/name` values against that stage's own step, so that stages do not share one axis."""
-        if stage not in self._stages:
-            self._stages.add(stage)
-            self._run.define_metric(f"{stage}/step", hidden=True)
-            self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
-        self._run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
+        """Logs `stage/name` values against their own step: a stage's loops (warm_start, folm, valid) count apart."""
+        run = self._open()
+        if stage not in self._seen:
+            self._seen.add(stage)
+            run.define_metric(f"{stage}/step", hidden=True)
+            run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
+        run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
 
     def finished(self, stage: str, folder: Path) -> None:
         """Logs what the stage made as an artifact, and its sample sets as a table."""
         if stage in MADE:
-            self._run.log_artifact(self._artifact(stage, folder))
+            self._open().log_artifact(self._artifact(stage, folder))
         if rows := list(_samples(stage, folder)):
-            self._run.log({f"samples/{stage}": wandb.Table(columns=list(SAMPLES), data=rows)})
+            self._open().log({f"samples/{stage}": wandb.Table(columns=list(SAMPLES), data=rows)})
 
     def _artifact(self, stage: str, folder: Path) -> wandb.Artifact:
         name, prefix = MADE[stage]
@@ -82,7 +90,14 @@ class WandbSink:
         return artifact
 
     def close(self) -> None:
-        self._run.finish()
+        if self._run is not None:
+            self._run.finish()
+        self._run, self._seen = None, set()
+
+    def _open(self) -> wandb.Run:
+        if self._run is None:
+            raise RuntimeError("no stage has begun")
+        return self._run
 
 
 def _samples(stage: str, folder: Path) -> Iterator[list[Any]]:
@@ -97,7 +112,7 @@ def _samples(stage: str, folder: Path) -> Iterator[list[Any]]:
                 yield [stage, None, sample["query"], method, None, "\n".join(found["items"])]
 
 
-def _run_id(folder: Path) -> str:
+def _group_id(folder: Path) -> str:
     path = folder / "wandb-id.txt"
     if not path.is_file():
         path.write_text(secrets.token_hex(4))

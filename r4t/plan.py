@@ -231,7 +231,8 @@ def _sets(config: Config, rates: Rates, size: Size) -> Stage:
     slower = _slower(size.policy.parameters, rates.parameters)
     shards = max(1, policies * -(-int(0.8 * size.queries) // config.sets.shard_queries))
     seconds = slower * answers / (rates.synthesise * min(config.rollout.workers, shards))
-    return Stage(seconds=seconds, storage=answers * rates.answer_bytes, parts={"sampling and scoring": seconds})
+    parts = {"start": rates.sets_start, "sampling and scoring": seconds}
+    return Stage(seconds=sum(parts.values()), storage=answers * rates.answer_bytes, parts=parts)
 
 
 def _retriever(config: Config, rates: Rates, size: Size) -> Stage:
@@ -241,13 +242,15 @@ def _retriever(config: Config, rates: Rates, size: Size) -> Stage:
     if config.cluster.device != "cpu" and config.evaluate.zero_shot_diffusion:
         seconds *= 1 if 2 * retriever.ranks <= gpus_of(config) else 2
     copies = 1 + config.evaluate.zero_shot_diffusion
-    return Stage(seconds=seconds, storage=copies * 4 * size.retriever_parameters, parts={"denoiser training": seconds})
+    parts = {"start": rates.retriever_start, "denoiser training": seconds}
+    return Stage(seconds=sum(parts.values()), storage=copies * 4 * size.retriever_parameters, parts=parts)
 
 
 def _evaluate(config: Config, rates: Rates, size: Size) -> Stage:
     asked = min(config.evaluate.queries, size.queries // 10) * len(config.evaluate.seeds)
     seconds = asked / rates.evaluate * max(1.0, size.policy.parameters / rates.parameters)
-    return Stage(seconds=seconds, storage=asked * 10 * 1024, parts={"answering and measuring": seconds})
+    parts = {"start and latencies": rates.evaluate_start, "answering and measuring": seconds}
+    return Stage(seconds=sum(parts.values()), storage=asked * 10 * 1024, parts=parts)
 
 
 def _slower(parameters: float, measured: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -30,12 +30,15 @@ class Rates(Section):
     generate: float = Field(gt=0)  # tokens, of one rollout worker while it trains
     score: float = Field(gt=0)  # answers, of one scorer
     train: float = Field(gt=0)  # answer tokens, of one learner rank, all optimiser steps of a batch included
-    synthesise: float = Field(gt=0)  # answers, of one rollout worker in stage sets, its start included
+    synthesise: float = Field(gt=0)  # answers, of one rollout worker in stage sets
     denoise: float = Field(gt=0)  # sets, of one retriever rank
     evaluate: float = Field(gt=0)  # queries and seeds, of the driver and one rollout worker, all methods
     sync: float = Field(ge=0)  # seconds to publish the weights
     overhead: float = Field(ge=0)  # seconds of a step that none of the above explains
     start: float = Field(ge=0)  # seconds until all actors of stage folm work
+    sets_start: float = Field(0.0, ge=0)  # the same of stage sets; 0 where `synthesise` includes it
+    retriever_start: float = Field(0.0, ge=0)  # likewise
+    evaluate_start: float = Field(0.0, ge=0)  # likewise, and what does not grow with the queries: latencies, the judge
     answer_bytes: float = Field(gt=0)  # of one stored answer
     items: int | None = None  # of the catalogue it was measured on
     queries: int | None = None
@@ -82,7 +85,7 @@ def rates_of_run(folder: Path) -> Rates:
         encode=_rate(_texts(done["prepare"]), done["prepare"]["seconds"]),
         warm=config.warm_start.batch * (warm[-1][0] - warm[0][0]) / (warm[-1][1] - warm[0][1]) / config.learner.ranks,
         **_loop(config, steps, done["folm"]["seconds"], warm),
-        **_later(config, folder, done),
+        **_later(config, folder, done, lines),
     )
 
 
@@ -113,19 +116,45 @@ def _loop(
 SHARES = ("rollout", "score", "train", "sync")
 
 
-def _later(config: Config, folder: Path, done: Mapping[str, Any]) -> dict[str, float]:
+def _later(
+    config: Config, folder: Path, done: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
     compared = 1 + config.evaluate.zero_shot_diffusion
     answers = done["sets"]["answers"] * compared
     size = sum(path.stat().st_size for path in (folder / "sets").rglob("*.parquet"))
     retriever = config.retriever
+    whole, first = done["sets"]["seconds"], done["sets"].get("first_shard", {"answers": 0, "seconds": 0.0})
+    synthesise, sets_start = _apart(answers, whole, answers - first["answers"], whole - first["seconds"])
+    denoise, retriever_start = _apart(retriever.steps, done["retriever"]["seconds"], *_span(lines, "retriever"))
+    asked = _evaluated(config, done["prepare"])
+    evaluate, evaluate_start = _apart(asked, done["evaluate"]["seconds"], asked, _span(lines, "evaluate")[1])
     return {
         "parameters": policy_parameters(folder / "folm" / "policy"),
         "retriever_parameters": done["retriever"]["parameters"],
-        "synthesise": answers / done["sets"]["seconds"] / config.rollout.workers,
-        "denoise": retriever.steps * retriever.batch / done["retriever"]["seconds"] / retriever.ranks,
-        "evaluate": _evaluated(config, done["prepare"]) / done["evaluate"]["seconds"],
+        "synthesise": synthesise / config.rollout.workers,
+        "sets_start": sets_start,
+        "denoise": denoise * retriever.batch / retriever.ranks,
+        "retriever_start": retriever_start,
+        "evaluate": evaluate,
+        "evaluate_start": evaluate_start,
         "answer_bytes": size / answers,
     }
+
+
+def _span(lines: Sequence[Mapping[str, Any]], stage: str) -> tuple[float, float]:
+    """Steps and seconds from a stage's first line to its last; nothing where there are fewer than two."""
+    found = [(line["step"], line["time"]) for line in lines if line["stage"] == stage] or [(0, 0.0)]
+    return found[-1][0] - found[0][0], found[-1][1] - found[0][1]
+
+
+def _apart(work: float, seconds: float, later: float, spent: float) -> tuple[float, float]:
+    """A stage's rate and the seconds before it: `later` of its work took `spent` once everything ran.
+
+    Without any such later part the whole stage makes the rate.
+    """
+    if later <= 0 or spent <= 0:
+        return _rate(work, seconds), 0.0
+    return later / spent, max(0.0, seconds - work * spent / later)
 
 
 def policy_parameters(folder: Path) -> float:

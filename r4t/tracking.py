@@ -13,7 +13,9 @@ from r4t.errors import UserError
 
 
 class Sink(Protocol):
-    """Receives the numbers of one step of one stage, and the folder of each stage that has finished."""
+    """Receives which stage begins, the numbers of its steps, and its folder once it has finished."""
+
+    def began(self, stage: str) -> None: ...
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -37,6 +39,9 @@ class MetricsFile:
         line = {"stage": stage, "step": int(step), "time": round(time.time(), 3), "values": finite}
         self._handle.write(json.dumps(line) + "\n")
         self._handle.flush()
+
+    def began(self, stage: str) -> None:
+        """Nothing: every line names its stage."""
 
     def finished(self, stage: str, folder: Path) -> None:
         """Nothing: the stage's own manifest says it all."""

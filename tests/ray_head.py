@@ -24,8 +24,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def ray_head() -> Iterator[str]:
-    """Its dashboard's address, where jobs are submitted. Gone after the block."""
+def ray_head(env: dict[str, str] | None = None) -> Iterator[str]:
+    """Its dashboard's address, where jobs are submitted. Gone after the block. env: variables that it runs under."""
     temporary = tempfile.mkdtemp(prefix="r4t-", dir="/tmp")  # Ray's socket paths must be short
     port = free_port()
     head = subprocess.Popen(
@@ -36,7 +36,7 @@ def ray_head() -> Iterator[str]:
         ],
         stdout=subprocess.DEVNULL,
         cwd=ROOT,
-        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"}),
+        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"} | (env or {})),
     )  # fmt: skip
 
     def answers() -> bool:

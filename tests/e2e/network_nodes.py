@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from ray.util.state import list_nodes
+from ray.util.state import list_actors, list_nodes
 from ray_head import RAY
 from support import ROOT, environment, wait_for
 
@@ -108,6 +108,21 @@ class Network:
         wait_for(
             "nodes to join", lambda: {node.address for node in nodes} <= self.alive().keys(), timeout=300, every=0.5
         )
+
+    def seats(self, class_name: str) -> set[Node]:
+        """The nodes that living actors of classes so named, or named so in part, sit on or are being started on."""
+        found = list_actors(self.dashboard, detail=True, limit=1000)
+        held = {actor.node_id for actor in found if actor.state != "DEAD" and class_name in actor.class_name}
+        ids = self.alive()
+        return {node for node in self.nodes if ids.get(node.address) in held}
+
+    def drain(self, node: Node, seconds: int) -> None:
+        """What a cloud's notice of preemption becomes: Ray is told that the node will be gone."""
+        done = self.run(
+            self.head, RAY, "drain-node", f"--address={self.gcs}", f"--node-id={self.alive()[node.address]}",
+            "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=spot", f"--deadline-remaining-seconds={seconds}",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def run(self, node: Node, *command: str | Path) -> subprocess.CompletedProcess[str]:
         """A command on a node, to its end."""

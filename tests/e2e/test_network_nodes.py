@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from network_nodes import Network, why_not
-from support import R4T, TINY, assert_user_error
+from support import R4T, ROOT, TINY, assert_user_error, environment
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +37,13 @@ def test_nodes_that_cannot_take_part_are_named_before_anything_starts(network: N
     assert f"node {strange.address} has 0." in done.stderr, done.stderr
     assert plain.address not in done.stderr
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_cluster_of_another_version_of_ray_is_told_apart_from_none(network: Network) -> None:
+    code = f"import ray; ray.__version__ = '2.0.0'; from cluster.session import start; start({network.gcs!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT, env=environment()
+    )
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("r4t.errors.UserError")]
+    assert f"the cluster at '{network.gcs}' runs other versions than this process" in message
+    assert "Ray: 2.0.0" in message

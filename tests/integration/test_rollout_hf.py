@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +12,7 @@ import pytest
 import ray
 import torch
 from safetensors.torch import load_file, save_file
+from support import descendants
 from transformers import AutoModelForCausalLM
 
 from cluster import engine
@@ -17,7 +20,8 @@ from cluster.engine import chosen_engine, open_engine, vllm_problem
 from cluster.rollout_actor import start_rollout
 from cluster.rollout_hf import TransformersEngine
 from cluster.self_test import compare_digests
-from r4t.config import parse_config
+from cluster.single_rollout import SingleRollout
+from r4t.config import Cluster, parse_config
 from r4t.digest import tensor_digest
 from r4t.errors import UserError
 from r4t.types import Completion
@@ -90,6 +94,35 @@ def test_both_engines_give_the_same_answers_to_the_same_seeds(model_dir: Path) -
     assert len(same) >= 23, "a token may fall to the other side where two kernels round apart"
     assert max(float(np.abs(np.subtract(a.logprobs, b.logprobs)).max()) for a, b in same) < 1e-4
     assert all((a.query, a.sample, a.text, a.finished) == (b.query, b.sample, b.text, b.finished) for a, b in same)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_a_single_worker_that_dies_is_replaced_with_the_weights_it_had(model_dir: Path, tmp_path: Path) -> None:
+    save_file(
+        {name: tensor + 0.1 for name, tensor in load_file(model_dir / "model.safetensors").items()},
+        tmp_path / "v1.safetensors",
+    )
+    own = TransformersEngine(model_dir, configuration())
+    own.load_weights(tmp_path / "v1.safetensors", 1)
+    expected = own.generate(QUERIES, samples=2, temperature=1.0, seed=7)
+    said: list[str] = []
+    config = configuration(rollout={"engine": "hf"})
+    worker = SingleRollout(config.model_copy(update={"cluster": Cluster(max_restarts=1)}), model_dir, said.append)
+    worker.load_weights(tmp_path / "v1.safetensors", 1)
+
+    def kill() -> None:
+        (actor,) = [one for one in descendants(os.getpid()) if one.cmdline()[:1] == ["ray::RolloutWorker"]]
+        actor.kill()
+
+    kill()
+    found = worker.generate(QUERIES, 2, 1.0, 7)
+    assert [(c.token_ids, c.policy_version) for c in found] == [(c.token_ids, 1) for c in expected]
+    assert len(said) == 1
+    assert re.search(r"rollout worker \[0\] of 1 died .*: restart 1 of at most 1", said[0])
+    kill()
+    with pytest.raises(RuntimeError, match=r"died .* after 1 restarts \(cluster\.max_restarts\)"):
+        worker.generate(QUERIES, 2, 1.0, 7)
 
 
 def test_auto_takes_transformers_where_vllm_cannot_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""W&B offline, for real: artifacts with their lineage, tables of sets, and one run however often it is resumed."""
+"""W&B offline, for real: artifacts with their lineage, tables of sets, one run a stage however often it is resumed."""
 
 from __future__ import annotations
 
@@ -40,26 +40,40 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         save_samples(folder / "folm", 0, [SAMPLE])
         stage(folder, "folm", ("prepare",), "policy/config.json", "policy/model.safetensors", "warm_start/config.json")
         first = WandbSink(folder, CONFIG)
-        first.write("folm", 1, {"reward": 0.25})
+        first.began("prepare")
+        first.write("prepare", 0, {"items": 3})
         first.finished("prepare", folder / "prepare")
+        first.began("folm")
+        first.write("warm_start", 1, {"loss": 0.5})
+        first.write("folm", 1, {"reward": 0.25})
+        first.close()  # and is resumed
+        first = WandbSink(folder, CONFIG)
+        first.began("folm")
+        first.write("folm", 2, {"reward": 0.5})
         first.finished("folm", folder / "folm")
         first.close()
         stage(folder, "sets", ("prepare", "folm"), "shard-00000.parquet")
         stage(folder, "retriever", ("prepare", "sets"), "config.json", "model.safetensors")
         write_json(folder / "evaluate" / "samples.json", [{"query": "soup", "methods": {"mmr": {"items": ["Stock"]}}}])
         second = WandbSink(folder, CONFIG)
-        second.write("evaluate", 0, {"reward": 0.75})
         for name in ("sets", "retriever", "evaluate"):
+            second.began(name)
+            second.write(name, 0, {"reward": 0.75})
             second.finished(name, folder / name)
         second.close()
     return folder
 
 
-def test_a_resumed_run_is_the_same_run(run: Path) -> None:
+def test_a_run_is_a_group_and_each_stage_one_run_of_it_however_often_it_is_resumed(run: Path) -> None:
     own = (run / "wandb-id.txt").read_text()
-    found = sorted(path.name for path in run.glob("wandb/offline-run-*"))
-    assert len(found) == 2
-    assert all(name.endswith(own) for name in found)
+    begun = ["prepare", "folm", "folm", "sets", "retriever", "evaluate"]
+    found = [path.name.partition(f"-{own}-")[2].removesuffix("-1") for path in run.glob("wandb/offline-run-*")]
+    assert sorted(found) == sorted(begun)
+    for path in run.glob("wandb/offline-run-*/run-*.wandb"):
+        assert f"{CONFIG.name}-{own}".encode() in path.read_bytes(), "the group"
+    (prepare,) = run.glob(f"wandb/offline-run-*-{own}-prepare/*.wandb")
+    assert b"prepare/items" in prepare.read_bytes()
+    assert b"folm/reward" not in prepare.read_bytes()
 
 
 def recorded(run: Path) -> bytes:

@@ -215,6 +215,36 @@ def test_rates_of_a_run_are_those_of_its_machine_and_predict_it(
         assert stage.seconds == pytest.approx(measured, rel=0.01), name
 
 
+def test_what_starts_is_told_from_what_grows_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a short run predicts a long one: every stage begins with seconds that do not depend on its length."""
+    config = load_config(QUICKSTART, ["evaluate.queries=100", "rl.validate_queries=100", "retriever.steps=150"])
+    finished_run(tmp_path / "run", config)
+    monkeypatch.setattr("r4t.rates.policy_parameters", lambda _: float(policy_shape(config.policy).parameters))
+    starts = {"sets": 12.0, "retriever": 20.0, "evaluate": 15.0}
+    asked = 100 * len(config.evaluate.seeds)
+    lines = [{"stage": "retriever", "step": n, "time": 20 + n / 10, "values": {}} for n in (50, 100, 150)]
+    lines += [{"stage": "evaluate", "step": n, "time": 15 + n / 8 * asked / 5, "values": {}} for n in range(9)]
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    measured = {
+        "sets": {"seconds": 12 + 3200 / 80, "first_shard": {"answers": 64, "seconds": 12 + 64 / 80}},
+        "retriever": {"seconds": 20 + 150 / 10},
+        "evaluate": {"seconds": 15 + asked / 5},
+    }
+    for name, values in measured.items():
+        path = tmp_path / "run" / name / "manifest.json"
+        manifest = json.loads(path.read_text())
+        path.write_text(json.dumps(manifest | {"metrics": manifest["metrics"] | values}))
+    rates = load_rates(tmp_path / "run", "cpu")
+    assert {name: getattr(rates, f"{name}_start") for name in starts} == pytest.approx(starts)
+    longer = load_config(QUICKSTART, ["evaluate.queries=1000", "retriever.steps=8000", "sets.samples_per_query=30"])
+    size = plan.Size(items=900, queries=10_000, policy=policy_shape(config.policy), retriever_parameters=700_000)
+    found = plan.stages(longer, rates, size)
+    assert found["sets"].seconds == pytest.approx(12 + 2 * 8000 * 30 / 80)
+    assert found["retriever"].seconds == pytest.approx(20 + 8000 / 10)
+    assert found["evaluate"].seconds == pytest.approx(15 + 10 * asked / 5)
+
+
 def test_rates_of_half_a_run_are_refused(tmp_path: Path) -> None:
     config = load_config(QUICKSTART)
     finished_run(tmp_path / "run", config)
