@@ -9,8 +9,11 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from ray._private import ray_constants
 
 HOOK = "cluster.serve_protobuf.mend"
+# Names HOOK in the environment of a node, where Ray itself starts Serve and no driver has a say, as with a RayService.
+NODE_VARIABLE = ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
 
 def mend() -> None:
@@ -20,11 +23,6 @@ def mend() -> None:
     from ray.serve._private import config
 
     vars(config)["_proto_to_dict"] = as_dict
-
-
-def hook(runtime_env: dict[str, Any] | None) -> dict[str, Any]:
-    """For RAY_RUNTIME_ENV_HOOK, where Ray itself starts Serve, as a RayService has it do."""
-    return {**(runtime_env or {}), "worker_process_setup_hook": HOOK}
 
 
 def as_dict(message: Message) -> dict[str, Any]:

@@ -73,7 +73,11 @@ class Network:
         ]  # fmt: skip
         if "--head" not in options:
             command += [f"--address={self.net}.2:{GCS}"]
-        mount = f"mount -t tmpfs -o size={tmpfs} tmpfs /tmp && " if tmpfs else ""
+            # Ray's files are each node's own: nodes that unpack a job's code into one folder get in each other's way.
+            own, size = ("/tmp", tmpfs) if tmpfs else (self.temporary, "2g")
+            mount = f"mount -t tmpfs -o size={size} tmpfs {own} && "
+        else:
+            mount = ""
         command = ["sh", "-c", mount + 'for attempt in 1 2 3; do "$0" "$@"; done', *command]
         with self.log(name).open("w") as log:
             raylet = subprocess.Popen(

@@ -181,7 +181,7 @@ def test_learners_never_sit_on_spot_nodes_nor_does_the_head() -> None:
 
 def test_the_service_is_the_endpoint_of_r4t_serve() -> None:
     from cluster.serve import IMPORT_PATH, NAME, build
-    from cluster.serve_protobuf import hook
+    from cluster.serve_protobuf import HOOK, NODE_VARIABLE
 
     service = only("overlays/service", "RayService")["spec"]
     config = yaml.safe_load(service["serveConfigV2"])
@@ -193,7 +193,7 @@ def test_the_service_is_the_endpoint_of_r4t_serve() -> None:
     for template in pod_templates(service):
         (container,) = template["spec"]["containers"]
         variables = {one["name"]: one.get("value") for one in container["env"]}
-        assert variables["RAY_RUNTIME_ENV_HOOK"] == f"{hook.__module__}.{hook.__name__}"
+        assert variables[NODE_VARIABLE] == HOOK
     (policy,) = [
         one
         for one in render("overlays/service")

@@ -1,0 +1,44 @@
+"""The RayService's own `serveConfigV2`, deployed as the operator deploys it, answers as the retriever does."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from ray_head import RAY, free_port, ray_head
+from serving_fixtures import exported
+from support import ROOT, environment, wait_for
+
+from cluster.serve_protobuf import HOOK, NODE_VARIABLE
+from r4t.client import Client
+from r4t.retriever import R4TRetriever
+
+pytestmark = pytest.mark.slow
+SERVE = str(Path(RAY).with_name("serve"))
+MANIFEST = ROOT / "cluster" / "kuberay" / "components" / "service" / "rayservice.yaml"
+OVERLAY = ROOT / "cluster" / "kuberay" / "overlays" / "service" / "kustomization.yaml"
+
+
+def test_the_manifests_application_answers(tmp_path: Path) -> None:
+    """Changed are only what differs from a pod: the folder on the storage, the port and how many replicas fit."""
+    folder = exported(tmp_path)
+    expected = R4TRetriever.from_pretrained(folder).retrieve("leek soup", 7, seed=4)[0]
+    config = yaml.safe_load(yaml.safe_load(MANIFEST.read_text())["spec"]["serveConfigV2"])
+    (application,) = config["applications"]
+    assert application["args"]["folders"] == ["/runs/served"]
+    application["args"] |= {"folders": [str(folder)], "serve": {"replicas": 1, "replica_cpus": 0.5}}
+    config["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
+    (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+    assert f"{{name: {NODE_VARIABLE}, value: {HOOK}}}" in OVERLAY.read_text()
+    with ray_head({NODE_VARIABLE: HOOK}) as dashboard:
+        done = subprocess.run(
+            [SERVE, "deploy", tmp_path / "serve.yaml", "--address", dashboard],
+            capture_output=True, text=True, check=False, timeout=300, cwd=ROOT, env=environment(),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        with Client(f"http://127.0.0.1:{config['http_options']['port']}") as client:
+            wait_for("the endpoint", client.ready, timeout=120, every=1.0)
+            found = client.retrieve("leek soup", 7, seed=4)
+    assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]
