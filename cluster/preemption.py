@@ -12,16 +12,21 @@ from typing import Any
 
 import ray
 
+from cluster.launch import LOST
+
 PATIENCE = 60.0  # seconds for actors that already answered to say where they are
 
 
 class Notices:
-    """Watches the nodes that `actors` sit on. Asks them once, so make it anew when they are replaced."""
+    """Watches the nodes that `actors` sit on. Asks them once, so make it anew when they are replaced.
+
+    An actor that is dead by then has no node to leave; whoever asks it next learns of its death.
+    """
 
     def __init__(self, actors: Sequence[Any]) -> None:
         calls = [actor.__ray_call__.remote(_node) for actor in actors]
         ready, _ = ray.wait(calls, num_returns=len(calls), timeout=PATIENCE)
-        self.nodes = frozenset(ray.get(ready))
+        self.nodes = frozenset(found for call in ready if (found := _answer(call)))
 
     def leaving(self) -> str:
         """Empty, or which of the nodes are draining and how long they have."""
@@ -32,6 +37,13 @@ class Notices:
             for node, deadline in sorted(told.items())
             if node in self.nodes
         )
+
+
+def _answer(call: Any) -> str:
+    try:
+        return str(ray.get(call))
+    except LOST:
+        return ""
 
 
 def _node(_: Any) -> str:

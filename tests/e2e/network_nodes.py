@@ -74,7 +74,7 @@ class Network:
         if "--head" not in options:
             command += [f"--address={self.net}.2:{GCS}"]
             # Ray's files are each node's own: nodes that unpack a job's code into one folder get in each other's way.
-            own, size = ("/tmp", tmpfs) if tmpfs else (self.temporary, "2g")
+            own, size = ("/tmp", tmpfs) if tmpfs else (self.temporary, "2g")  # noqa: S108
             mount = f"mount -t tmpfs -o size={size} tmpfs {own} && "
         else:
             mount = ""
@@ -116,9 +116,9 @@ class Network:
     def seats(self, class_name: str) -> set[Node]:
         """The nodes that living actors of classes so named, or named so in part, sit on or are being started on."""
         found = list_actors(self.dashboard, detail=True, limit=1000)
-        held = {actor.node_id for actor in found if actor.state != "DEAD" and class_name in actor.class_name}
+        held = {one.node_id for one in found if one.state != "DEAD" and class_name in one.class_name}
         ids = self.alive()
-        return {node for node in self.nodes if ids.get(node.address) in held}
+        return {node for node in self.nodes if node.address in ids and ids[node.address] in held}
 
     def drain(self, node: Node, seconds: int) -> None:
         """What a cloud's notice of preemption becomes: Ray is told that the node will be gone."""

@@ -14,6 +14,7 @@ from support import wait_for
 
 from cluster.gauges import Gauges
 from cluster.launch import ActorsLost, gather
+from cluster.preemption import Notices
 from cluster.session import start
 from r4t.config import Config, parse_config
 
@@ -102,6 +103,15 @@ def test_a_lost_input_is_not_the_fault_of_the_actor_that_waited_for_it() -> None
         gather([passed_on], limit(120), "scorers")
     assert caught.value.argument
     assert gather([sink.answer.remote(5)], limit(120), "scorers") == [5]
+
+
+def test_a_dead_actor_has_no_node_to_leave() -> None:
+    living, dead = worker(), worker()
+    ray.get(living.answer.remote(0))
+    ray.kill(dead)
+    notices = Notices([living, dead])
+    assert notices.nodes == {ray.get_runtime_context().get_node_id()}
+    assert notices.leaving() == ""
 
 
 def test_a_constructor_that_raises_is_no_loss() -> None:
