@@ -60,7 +60,7 @@ class Network:
             raise
 
     def start(self, *options: str, tmpfs: str = "") -> Node:
-        """`ray start` in a namespace of its own, again where it fails: it gives a node 30 seconds, busy machine or not.
+        """`ray start` in a namespace of its own, until it holds: it gives a node 30 seconds, busy machine or not.
 
         tmpfs: the size of a /tmp that only this node sees.
         """
@@ -78,7 +78,7 @@ class Network:
             mount = f"mount -t tmpfs -o size={size} tmpfs {own} && "
         else:
             mount = ""
-        command = ["sh", "-c", mount + 'for attempt in 1 2 3; do "$0" "$@"; done', *command]
+        command = ["sh", "-c", mount + 'while :; do "$0" "$@"; done', *command]
         with self.log(name).open("w") as log:
             raylet = subprocess.Popen(
                 ["ip", "netns", "exec", name, *command],
@@ -110,7 +110,7 @@ class Network:
     def wait_for(self, *nodes: Node) -> None:
         """Until the nodes have joined."""
         wait_for(
-            "nodes to join", lambda: {node.address for node in nodes} <= self.alive().keys(), timeout=300, every=0.5
+            "nodes to join", lambda: {node.address for node in nodes} <= self.alive().keys(), timeout=600, every=0.5
         )
 
     def seats(self, class_name: str) -> set[Node]:
