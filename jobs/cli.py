@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs import catalog, cluster_commands, interop, serving_commands, sets_commands
+from jobs.options import Address, AsJson, Overrides, RunFolder
 from r4t.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -35,14 +36,7 @@ cluster_commands.register(app)
 objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=True)
 app.add_typer(objective, name="objective")
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that `r4t run` made.")]
 RunDir = Annotated[Path | None, typer.Option(help="Default: runs/<name of the config>.")]
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")]
-Address = Annotated[
-    str | None,
-    typer.Option(help="auto (the running Ray cluster), local, or HOST:PORT. Default: RAY_ADDRESS, else local."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()

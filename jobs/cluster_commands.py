@@ -10,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a key; may be repeated.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from jobs.options import Address, AsJson, Overrides
 
 
 def register(app: typer.Typer) -> None:
@@ -105,7 +104,7 @@ def bench(
     ),
     run_dir: Annotated[Path | None, typer.Option(help="Of the short run. Default: runs/bench-<name>.")] = None,
     set_: Overrides = None,
-    address: Annotated[str | None, typer.Option(help="Ray cluster, as in `r4t run`.")] = None,
+    address: Address = None,
 ) -> None:
     """Measure how fast every kind of work goes on these machines: a short run of the configuration."""
     from jobs import bench as job

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that `r4t run` made.")]
+from jobs.options import RunFolder
 
 
 def register(app: typer.Typer) -> None:

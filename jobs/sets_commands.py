@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(help="Training sets: what they hold, and what a new catalogue makes of them.", no_args_is_help=True)
+from jobs.options import AsJson, RunFolder
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that `r4t run` made.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app = typer.Typer(help="Training sets: what they hold, and what a new catalogue makes of them.", no_args_is_help=True)
 
 
 @app.command()

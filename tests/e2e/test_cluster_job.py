@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from network_nodes import Network, Node, why_not
+from network_nodes import Network, Node
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray_head import RAY, ray_head
 from support import ROOT, TINY, environment, r4t, wait_for
@@ -216,21 +216,19 @@ class Journey:
 
 
 @pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    """A head without CPUs and no workers yet."""
+def asked_for() -> None:
     if "R4T_LONG" not in os.environ:
         pytest.skip("takes 5 to 12 minutes on two cores: R4T_LONG=1 runs it")
-    if missing := why_not():
-        pytest.skip(missing)
-    made = Network()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture(scope="module")
-def moved(network: Network, config: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001  one pipeline at a time
+def moved(
+    asked_for: None,  # noqa: ARG001  before the network is made
+    network: Network,
+    config: Path,
+    finished: Path,  # noqa: ARG001  one pipeline at a time
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """The run directory of a pipeline that lost a node in every stage: after a notice while the policy trains, without
     a word in the others."""
     folder = tmp_path_factory.mktemp("moved") / "run"

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_nodes import Network, why_not
+from network_nodes import Network
 from support import R4T, ROOT, TINY, assert_user_error, environment
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    """A head without CPUs and no workers yet."""
-    if missing := why_not():
-        pytest.skip(missing)
-    made = Network()
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def test_nodes_that_cannot_take_part_are_named_before_anything_starts(network: Network, tmp_path: Path) -> None:
