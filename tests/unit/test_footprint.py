@@ -37,22 +37,21 @@ def test_memory_of_a_child_counts_also_after_it_has_ended():
 def test_a_passing_estimate_hides_no_growth_after_it(monkeypatch: pytest.MonkeyPatch):
     """A process that starts another has its memory counted twice until the new one runs its own program."""
     estimates = iter([100, 100, 100, 200, 100, 150, 150])
-    looked = threading.Event()
+    last, looked = [0], threading.Event()
 
     def estimate(_: list[int]) -> int:
         following = next(estimates, None)
         if following is None:
             looked.set()
-        return following or 150
+        last.append(following or 150)
+        return last[-1]
 
-    sums = iter([90, 140])
     monkeypatch.setattr(footprint, "_estimate", estimate)
     monkeypatch.setattr(footprint, "_tree", lambda: [0])
-    monkeypatch.setattr(footprint, "_proportional", lambda _: next(sums))
+    monkeypatch.setattr(footprint, "_proportional", lambda _: last[-1] - 10)
     with PeakMemory(every=0.01) as memory:
         assert looked.wait(30)
     assert memory.bytes == 140
-    assert next(sums, None) is None
 
 
 def test_proportional_sizes_are_read_only_when_memory_grows(monkeypatch: pytest.MonkeyPatch):
