@@ -32,7 +32,10 @@ class Tally:
     """What came back."""
 
     statuses: Counter[str] = field(default_factory=Counter)
-    """By status; `closed` where the server ended the connection without an answer."""
+    """By status; `closed` where the server ended the connection without an answer, `open` where it did neither, `left`
+    where the client went away first."""
+    open: Counter[str] = field(default_factory=Counter)
+    """How the requests began whose connection stayed open."""
     leaks: int = 0
     server_errors: list[str] = field(default_factory=list)
 
@@ -90,8 +93,13 @@ def request(number: int, rng: random.Random) -> tuple[bytes, bool]:
     return _json(body, marker), True
 
 
-async def attack(host: str, port: int, count: int, *, seed: int = 0, clients: int = 16) -> Tally:
-    """Sends `count` such requests from `clients` connections at a time, to loopback alone."""
+async def attack(
+    host: str, port: int, count: int, *, seed: int = 0, clients: int = 16, patience: float = 60.0
+) -> Tally:
+    """Sends `count` such requests from `clients` connections at a time, to loopback alone.
+
+    patience: seconds that a client waits for an answer before it counts the connection as left open.
+    """
     if host not in ("127.0.0.1", "::1", "localhost"):
         raise ValueError(f"{host} is not this machine: hostile requests go to loopback alone")
     rng, tally = random.Random(seed), Tally()
@@ -100,25 +108,31 @@ async def attack(host: str, port: int, count: int, *, seed: int = 0, clients: in
     async def client() -> None:
         for number in numbers:
             sent, waits = request(number, rng)
-            answer = await _exchange(host, port, sent, waits)
-            _count(tally, number, answer, waits)
+            try:
+                answer = await _exchange(host, port, sent, patience if waits else None)
+            except TimeoutError:
+                tally.statuses["open"] += 1
+                tally.open[sent[:16].decode("latin-1")] += 1
+            else:
+                _count(tally, number, answer, waits)
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return tally
 
 
-async def _exchange(host: str, port: int, sent: bytes, waits: bool) -> bytes:
+async def _exchange(host: str, port: int, sent: bytes, patience: float | None) -> bytes:
+    """All that comes back. patience None: what comes back at once. Raises TimeoutError where the end does not come."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(sent)
         with contextlib.suppress(ConnectionError):
             await writer.drain()
-        if not waits:
+        if patience is None:
             with contextlib.suppress(TimeoutError, ConnectionError):
                 return await asyncio.wait_for(reader.read(1 << 16), 0.02)
             return b""
         with contextlib.suppress(ConnectionError):
-            return await asyncio.wait_for(reader.read(-1), 60)
+            return await asyncio.wait_for(reader.read(-1), patience)
         return b""
     finally:
         writer.close()

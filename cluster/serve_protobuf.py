@@ -1,6 +1,6 @@
 """Ray Serve on protobuf 7, which took `FieldDescriptor.label` away (ray-project/ray issue 64710, in Ray 2.55).
 
-Goes with the Ray version that says `is_repeated`. Ray calls `mend` first in each worker process of the session.
+Goes with the Ray version that says `is_repeated`.
 """
 
 from __future__ import annotations
@@ -9,11 +9,6 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from ray._private import ray_constants
-
-HOOK = "cluster.serve_protobuf.mend"
-# Names HOOK in the environment of a node, where Ray itself starts Serve and no driver has a say, as with a RayService.
-NODE_VARIABLE = ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
 
 def mend() -> None:

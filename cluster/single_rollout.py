@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,17 @@ WHO = "rollout worker"
 class SingleRollout:
     """A replaced worker answers as the lost one would have: seeds decide, not when it is asked.
 
-    say: where losses are reported.
+    say: where losses are reported. `waited`: seconds that whoever asked first waited for the worker to start.
     """
+
+    waited = 0.0
 
     def __init__(self, config: Config, model_dir: Path, say: Callable[[str], None]) -> None:
         self._config, self._model_dir, self._say = config, model_dir, say
         self._worker = start_rollout(config, model_dir)
         self._loaded: tuple[Path, int] | None = None
         self._restarts = 0
+        self._began = False
 
     def generate(
         self, queries: Sequence[tuple[int, str]], samples: int, temperature: float, seed: int
@@ -47,8 +51,12 @@ class SingleRollout:
         self._until_answered(lambda: self._worker.load_weights.remote(path, version))
 
     def _until_answered(self, ask: Callable[[], Any]) -> Any:
+        start = time.monotonic()
         while True:
             try:
+                if not self._began:
+                    gather([self._worker.__ray_ready__.remote()], self._config, WHO)
+                    self._began, self.waited = True, time.monotonic() - start
                 return gather([ask()], self._config, WHO)[0]
             except ActorsLost as lost:
                 self._replace(lost)

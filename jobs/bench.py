@@ -14,7 +14,7 @@ from r4t.lineage import write_json
 from r4t.rates import Rates, rates_of_run
 
 STEPS = 10  # of reinforcement learning
-QUERIES = 800  # all splits, where the queries are made up
+QUERIES = 1600  # all splits, where the queries are made up
 HELD_OUT = 60
 RETRIEVER_STEPS, LINES = 150, 3  # its speed is read between the lines of its log
 

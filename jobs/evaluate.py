@@ -107,7 +107,11 @@ def evaluate(config: Config, run: Run, names: Sequence[str], policies: PolicySwi
             if is_finished(run.folder / name)
         },
         files=["metrics.json", "samples.json", SHOWN, VALUES, "judge.safetensors"],
-        metrics={"seconds": round(time.monotonic() - start, 2), "checks_held": held},
+        metrics={
+            "seconds": round(time.monotonic() - start, 2),
+            "engine_seconds": round(policies.waited(), 2) if policies else 0.0,
+            "checks_held": held,
+        },
     )
     run.say(f"evaluate: {held} of {len(result['checks'])} checks hold, {time.monotonic() - start:.1f} s")
 
@@ -177,7 +181,7 @@ def start_policies(config: Config, run: Run) -> PolicySwitch:
     """One rollout worker for both policies, so that a second engine never competes for memory."""
     folm = run.folder / "folm"
     worker = SingleRollout(config, folm / "warm_start", lambda text: run.say(f"evaluate: {text}"))
-    return PolicySwitch(folm, worker.generate, worker.load_weights)
+    return PolicySwitch(folm, worker.generate, worker.load_weights, waited=lambda: worker.waited)
 
 
 def compare(

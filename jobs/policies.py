@@ -35,10 +35,20 @@ Swap = Callable[[Path, int], None]
 
 
 class PolicySwitch:
-    """One engine that answers as either policy of a run; weights move only when the other policy is asked."""
+    """One engine that answers as either policy of a run; weights move only when the other policy is asked.
 
-    def __init__(self, folm: Path, engine: Engine, swap: Swap, advance: Callable[[int], None] = lambda _: None) -> None:
-        self.folm, self.engine, self.swap, self.advance = folm, engine, swap, advance
+    waited: seconds of all it was asked that went by until its engine ran.
+    """
+
+    def __init__(
+        self,
+        folm: Path,
+        engine: Engine,
+        swap: Swap,
+        advance: Callable[[int], None] = lambda _: None,
+        waited: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.folm, self.engine, self.swap, self.advance, self.waited = folm, engine, swap, advance, waited
         self.names = ("warm_start", "policy")  # a policy's place is its version
         self.loaded = 0
 

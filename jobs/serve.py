@@ -63,10 +63,10 @@ def serve_on_ray(
     import ray
 
     from cluster.serve import run
-    from cluster.serve_protobuf import HOOK, mend
+    from cluster.serve_worker import HOOK, prepare
     from cluster.session import start
 
-    mend()
+    prepare()
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
     start(address, HOOK)
     try:

@@ -127,7 +127,8 @@ def _later(
     synthesise, sets_start = _apart(answers, whole, answers - first["answers"], whole - first["seconds"])
     denoise, retriever_start = _apart(retriever.steps, done["retriever"]["seconds"], *_span(lines, "retriever"))
     asked = _evaluated(config, done["prepare"])
-    evaluate, evaluate_start = _apart(asked, done["evaluate"]["seconds"], asked, _span(lines, "evaluate")[1])
+    answering = _span(lines, "evaluate")[1] - done["evaluate"].get("engine_seconds", 0.0)
+    evaluate, evaluate_start = _apart(asked, done["evaluate"]["seconds"], asked, answering)
     return {
         "parameters": policy_parameters(folder / "folm" / "policy"),
         "retriever_parameters": done["retriever"]["parameters"],
@@ -142,9 +143,10 @@ def _later(
 
 
 def _span(lines: Sequence[Mapping[str, Any]], stage: str) -> tuple[float, float]:
-    """Steps and seconds from a stage's first line to its last; nothing where there are fewer than two."""
+    """Steps and seconds from the first line to the last of a stage's newest attempt; nothing where it has under two."""
     found = [(line["step"], line["time"]) for line in lines if line["stage"] == stage] or [(0, 0.0)]
-    return found[-1][0] - found[0][0], found[-1][1] - found[0][1]
+    begins = max(at for at in range(len(found)) if at == 0 or found[at][0] <= found[at - 1][0])
+    return found[-1][0] - found[begins][0], found[-1][1] - found[begins][1]
 
 
 def _apart(work: float, seconds: float, later: float, spent: float) -> tuple[float, float]:

@@ -81,13 +81,16 @@ class Runner:
         return True
 
     def _begin(self, job: Job, run: Path) -> bool:
-        """Puts the start's prepared data and warm start in place, once. False where the start has none."""
+        """Puts the start's prepared data and warm start in place, once. False where the start has not been trained.
+
+        Of an archived start there is nothing to put: the run makes the same one itself.
+        """
         if job.start is None or is_finished(run / "folm"):
             return True
         source = self.directory / job.start
         if not is_finished(source / "folm"):
             return False
-        for part in ("prepare", "folm/initial", "folm/warm_start"):
+        for part in ("prepare", "folm/initial", "folm/warm_start") if (source / "folm/warm_start").is_dir() else ():
             if (source / part).is_dir() and not (run / part).is_dir():
                 with atomic_folder(run / part) as temporary:
                     shutil.copytree(source / part, temporary, dirs_exist_ok=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-def patient_protocol(seconds: float) -> type[H11Protocol]:
-    """uvicorn's HTTP/1.1, that gives the head of each request `seconds` from its first byte, or from connecting."""
+def patient_protocol(seconds: float, base: type[asyncio.Protocol] = H11Protocol) -> type[asyncio.Protocol]:
+    """uvicorn's HTTP/1.1, that gives the head of each request `seconds` from its first byte, or from connecting.
 
-    class Patient(H11Protocol):
+    base: which of its two.
+    """
+
+    class Patient(base):  # type: ignore[misc, valid-type]
         _late: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
@@ -21,7 +23,7 @@ def patient_protocol(seconds: float) -> type[H11Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
+            if self._arrived():
                 self._stop_waiting()
             elif self._late is None:
                 self._await_head()
@@ -29,6 +31,11 @@ def patient_protocol(seconds: float) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_waiting()
             super().connection_lost(exc)
+
+        def _arrived(self) -> bool:
+            """Whether a request is being answered, or the connection has become a websocket's."""
+            answering = self.cycle is not None and not self.cycle.response_complete
+            return answering or self.transport.get_protocol() is not self
 
         def _await_head(self) -> None:
             self._late = self.loop.call_later(seconds, self.transport.close)

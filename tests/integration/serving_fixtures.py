@@ -70,7 +70,13 @@ def get(app: Starlette, path: str, **headers: str) -> httpx.Response:
 @contextmanager
 def running(app: Starlette, settings: Serve | None = None) -> Iterator[str]:
     """The application on a port of its own; yields its address."""
-    config = server_config(app, settings or Serve())
+    with listening(server_config(app, settings or Serve())) as address:
+        yield address
+
+
+@contextmanager
+def listening(config: uvicorn.Config) -> Iterator[str]:
+    """A server on a port of its own; yields its address."""
     config.port = 0
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from ray_head import RAY, free_port, ray_head
 from serving_fixtures import exported
 from support import ROOT, environment, wait_for
 
-from cluster.serve_protobuf import HOOK, NODE_VARIABLE
+from cluster.serve_proxy import SECONDS
+from cluster.serve_worker import HOOK, NODE_VARIABLE
 from r4t.client import Client
 from r4t.retriever import R4TRetriever
 
@@ -41,4 +43,7 @@ def test_the_manifests_application_answers(tmp_path: Path) -> None:
         with Client(f"http://127.0.0.1:{config['http_options']['port']}") as client:
             wait_for("the endpoint", client.ready, timeout=120, every=1.0)
             found = client.retrieve("leek soup", 7, seed=4)
+        with socket.create_connection(("127.0.0.1", config["http_options"]["port"]), SECONDS + 20) as half:
+            half.sendall(b"POST /v1/retr")
+            assert half.recv(100) == b"", "the proxy ends a connection whose request never arrives"
     assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]

@@ -110,6 +110,8 @@ def test_a_single_worker_that_dies_is_replaced_with_the_weights_it_had(model_dir
     config = configuration(rollout={"engine": "hf"})
     worker = SingleRollout(config.model_copy(update={"cluster": Cluster(max_restarts=1)}), model_dir, said.append)
     worker.load_weights(tmp_path / "v1.safetensors", 1)
+    waited = worker.waited
+    assert waited > 0
 
     def kill() -> None:
         (actor,) = [one for one in descendants(os.getpid()) if one.cmdline()[:1] == ["ray::RolloutWorker"]]
@@ -118,6 +120,7 @@ def test_a_single_worker_that_dies_is_replaced_with_the_weights_it_had(model_dir
     kill()
     found = worker.generate(QUERIES, 2, 1.0, 7)
     assert [(c.token_ids, c.policy_version) for c in found] == [(c.token_ids, 1) for c in expected]
+    assert worker.waited == waited, "only the first to ask waits for the start"
     assert len(said) == 1
     assert re.search(r"rollout worker \[0\] of 1 died .*: restart 1 of at most 1", said[0])
     kill()

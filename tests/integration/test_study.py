@@ -15,6 +15,7 @@ import pytest
 import yaml
 from support import ROOT, TINY, environment, wait_for
 
+from benchmarks.study.archive import archive
 from benchmarks.study.plan import Probe, Study, jobs_of, load_study
 from benchmarks.study.probe import probe
 from benchmarks.study.report import write_report
@@ -70,6 +71,19 @@ def test_the_same_runs_give_the_same_bytes_and_every_figure(finished: tuple[Stud
     assert "seeds 0, 1 (n = 2)" in page
     assert "| R4T-Diffusion |" in page
     assert "What drawing at random expects: recall 0." in page
+
+
+def test_an_archive_holds_what_a_report_reads_and_no_more(finished: tuple[Study, Path], tmp_path: Path) -> None:
+    study, folder = finished
+    jobs = jobs_of(study, folder)
+    whole = ["oar-0", "wscr-0", "oar-1"]
+    assert archive(jobs, folder / "runs", tmp_path / "kept") == whole
+    assert archive(jobs, folder / "runs", tmp_path / "kept") == whole, "and again into the same folder"
+    paths = write_report(study, jobs, tmp_path / "kept", tmp_path / "report")
+    of_archive = {path.relative_to(tmp_path / "report").as_posix(): path.read_bytes() for path in paths}
+    assert of_archive == report(finished, tmp_path / "of_runs")
+    names = {path.name for path in (tmp_path / "kept" / "oar-0").rglob("*") if path.is_file()}
+    assert names == {"manifest.json", "metrics.json", "values.safetensors", "samples.json", "metrics.jsonl"}
 
 
 def test_a_table_holds_the_means_of_the_runs(finished: tuple[Study, Path], tmp_path: Path) -> None:

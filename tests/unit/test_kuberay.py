@@ -181,7 +181,7 @@ def test_learners_never_sit_on_spot_nodes_nor_does_the_head() -> None:
 
 def test_the_service_is_the_endpoint_of_r4t_serve() -> None:
     from cluster.serve import IMPORT_PATH, NAME, build
-    from cluster.serve_protobuf import HOOK, NODE_VARIABLE
+    from cluster.serve_worker import HOOK, NODE_VARIABLE
 
     service = only("overlays/service", "RayService")["spec"]
     config = yaml.safe_load(service["serveConfigV2"])

@@ -223,13 +223,18 @@ def test_what_starts_is_told_from_what_grows_with_the_work(tmp_path: Path, monke
     starts = {"sets": 12.0, "retriever": 20.0, "evaluate": 15.0}
     asked = 100 * len(config.evaluate.seeds)
     lines = [{"stage": "retriever", "step": n, "time": 20 + n / 10, "values": {}} for n in (50, 100, 150)]
-    lines += [{"stage": "evaluate", "step": n, "time": 15 + n / 8 * asked / 5, "values": {}} for n in range(9)]
+    lines += [
+        {"stage": "evaluate", "step": n, "time": n / 10, "values": {f"{n}/a": 0}} for n in range(3)
+    ]  # an earlier one
+    waited = 9.0  # for the engine, within the line of the first method that writes
+    times = [15 - waited + n / 8 * asked / 5 + waited * (n > 4) for n in range(9)]
+    lines += [{"stage": "evaluate", "step": n, "time": time, "values": {f"{n}/b": 0}} for n, time in enumerate(times)]
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     measured = {
         "sets": {"seconds": 12 + 3200 / 80, "first_shard": {"answers": 64, "seconds": 12 + 64 / 80}},
         "retriever": {"seconds": 20 + 150 / 10},
-        "evaluate": {"seconds": 15 + asked / 5},
+        "evaluate": {"seconds": 15 + asked / 5, "engine_seconds": waited},
     }
     for name, values in measured.items():
         path = tmp_path / "run" / name / "manifest.json"
