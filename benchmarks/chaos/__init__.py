@@ -1,0 +1,1 @@
+"""Faults injected into real runs, and what the runs made of them."""

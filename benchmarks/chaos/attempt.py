@@ -1,0 +1,156 @@
+"""One stage of a run as a process tree of its own, that is broken from outside and started again where it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from jobs.run import save_config
+from r4t.config import load_config
+from r4t.lineage import is_finished
+from r4t.tracking import read_metrics
+
+R4T = str(Path(sys.executable).with_name("r4t"))
+BEFORE = {
+    "folm": ("prepare", "folm/initial", "folm/warm_start"),
+    "sets": ("prepare", "folm"),
+    "retriever": ("prepare", "folm", "sets"),
+    "evaluate": ("prepare", "folm", "sets", "retriever"),
+}
+"""What a stage begins with."""
+ROLES = {
+    "folm": {"rollout": "ray::RolloutWorker", "scorer": "ray::RewardScorer", "learner": "ray::PolicyLearner"},
+    "sets": {"rollout": "ShardSampler", "scorer": "ShardScorer"},
+    "retriever": {"learner": "ray::RetrieverLearner"},
+    "evaluate": {"rollout": "ray::RolloutWorker"},
+}
+"""What the titles of a stage's actors hold."""
+SYSTEM = {"raylet": "/raylet", "gcs": "/gcs_server"}
+PATIENCE = 300.0  # seconds without progress after which a run hangs
+ENDING = 180.0  # seconds for what a killed driver leaves
+AGENTS = ("dashboard/agent.py", "runtime_env/agent/main.py", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
+
+
+class HungError(RuntimeError):
+    """Nothing happened for too long."""
+
+
+class Attempt:
+    """`r4t run --stage` in `folder`, with the earlier stages of `base`. Its output goes to `<folder>.log`."""
+
+    def __init__(
+        self, base: Path, folder: Path, stage: str, overrides: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        self.base, self.folder, self.stage = base, folder, stage
+        self.log = folder.with_suffix(".log")
+        self.starts = 0
+        self._environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | dict(environment)
+        for part in BEFORE[stage]:
+            shutil.copytree(base / part, folder / part)
+        save_config(folder, load_config(base / "config.yaml", list(overrides)))
+        self.start()
+
+    def start(self) -> None:
+        """Starts the driver, from where the stage stands."""
+        command = [R4T, "run", str(self.folder / "config.yaml"), "--run-dir", str(self.folder), "--stage", self.stage]
+        with self.log.open("ab") as output:
+            self._heard = output.tell()
+            self.driver = subprocess.Popen(
+                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=self._environment,
+                start_new_session=True,
+            )  # fmt: skip
+        self.starts += 1
+
+    def said(self) -> str:
+        """Output since the last start."""
+        return self.log.read_bytes()[self._heard :].decode(errors="replace")
+
+    @property
+    def ended(self) -> bool:
+        return self.driver.poll() is not None
+
+    @property
+    def finished(self) -> bool:
+        return is_finished(self.folder / self.stage)
+
+    def progress(self) -> tuple[int, int, bool]:
+        """Lines of numbers, shards, and whether the stage is finished: more of them is progress."""
+        lines = len(read_metrics(self.folder / "metrics.jsonl"))
+        return lines, len(list((self.folder / "sets").glob("shard-*.parquet"))), self.finished
+
+    def processes(self, role: str) -> list[psutil.Process]:
+        """Those of a role that live, oldest first."""
+        if self.ended:
+            return []
+        if role == "driver":
+            return [psutil.Process(self.driver.pid)]
+        wanted = (ROLES[self.stage] | SYSTEM)[role]
+        found = []
+        for process in _children(self.driver.pid):
+            with contextlib.suppress(psutil.Error):
+                title = process.cmdline()[0] if role in SYSTEM else " ".join(process.cmdline())
+                if wanted in title and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append((process.create_time(), process.pid, process))
+        return [process for *_, process in sorted(found, key=lambda one: one[:2])]
+
+    def kill(self) -> None:
+        """Kills the driver, and waits for what it started to end. Raises HungError when something lives on."""
+        children = [] if self.ended else _children(self.driver.pid)
+        self.driver.kill()
+        self.driver.wait()
+        self.await_end(children)
+
+    def await_end(self, children: Sequence[psutil.Process]) -> None:
+        """Raises HungError with the processes that have not ended in `ENDING` seconds; Ray's agents may take longer."""
+        deadline = time.monotonic() + ENDING
+        while left := [one for one in children if _lives(one)]:
+            if time.monotonic() > deadline:
+                raise HungError(f"left running: {[_title(one) for one in left]}")
+            time.sleep(0.2)
+
+    def wait(self, what: str, condition: Callable[[], bool], restart: bool = True) -> None:
+        """Until `condition`; a driver that ended is started again. Raises HungError after `PATIENCE` without progress."""
+        seen, since = self.progress(), time.monotonic()
+        while not condition():
+            if restart and self.ended and not self.finished:
+                self.start()
+            if (now := self.progress()) != seen:
+                seen, since = now, time.monotonic()
+            if time.monotonic() - since > PATIENCE:
+                raise HungError(f"waited {PATIENCE:g} s for {what}")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Ends everything that is left of it, whatever state it is in."""
+        if not self.ended:
+            for process in [*_children(self.driver.pid), psutil.Process(self.driver.pid)]:
+                with contextlib.suppress(psutil.Error):
+                    process.send_signal(signal.SIGKILL)
+            self.driver.wait()
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).children(recursive=True)
+    return []
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and not any(name in _title(process) for name in AGENTS)
+    return False
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())[:120]
+    return "ended"
