@@ -23,7 +23,7 @@ from r4t.config import Config, flatten, parse_config
 from r4t.errors import UserError
 from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.tracking import Sink
-from r4t.verify import seal_run
+from r4t.verify import seal_run, verify
 
 STAGES = {
     "prepare": "jobs.prepare",
@@ -64,6 +64,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
+    _check_finished(folder, next(name for name in wanted if not is_finished(folder / name)))
     _check_late_mistakes(config, wanted)
     started = time.monotonic()
     needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
@@ -188,11 +189,24 @@ def check_stage(stage: str) -> list[str]:
     return [stage]
 
 
+def _earlier(stage: str) -> list[str]:
+    return list(STAGES)[: list(STAGES).index("evaluate" if stage in EXTRA else stage)]
+
+
 def _check_inputs(folder: Path, first: str) -> None:
-    earlier = list(STAGES)[: list(STAGES).index("evaluate" if first in EXTRA else first)]
-    missing = [name for name in earlier if not is_finished(folder / name)]
+    missing = [name for name in _earlier(first) if not is_finished(folder / name)]
     if missing:
         raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")
+
+
+def _check_finished(folder: Path, stage: str) -> None:
+    """`stage` builds on the ones before it: a byte that has changed since would be in every result from here on."""
+    problems = [problem for name in _earlier(stage) for problem in verify(folder / name)]
+    if problems:
+        raise UserError(
+            "a finished stage is not as it was written:\n  " + "\n  ".join(problems) + "\n"
+            "Restore what changed, or remove the folder of that stage, and of those after it, to make them again"
+        )
 
 
 def _check_late_mistakes(config: Config, wanted: list[str]) -> None:

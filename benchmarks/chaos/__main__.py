@@ -16,6 +16,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -33,7 +34,7 @@ from r4t.lineage import is_finished
 
 TOGETHER = 4  # faults in one attempt
 PAUSE = 3.0  # seconds at most between progress and the next fault
-KEYS = ("cluster.max_restarts=99", "cluster.call_timeout=30", "rl.checkpoint_every=2", "rl.keep_last=9")
+KEYS = ("cluster.max_restarts=99", "cluster.call_timeout=60", "rl.checkpoint_every=2", "rl.keep_last=9")
 VOLUME = 400  # MiB beside what the earlier stages take
 
 
@@ -130,6 +131,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, metavar="CHAOS.jsonl", help="only write the table of what was done")
     parser.add_argument("--page", type=Path, help="where the table goes; default: standard output")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what is mounted is unmounted
     try:
         if given.report:
             report.write(given.report, given.page)

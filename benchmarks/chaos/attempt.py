@@ -118,7 +118,7 @@ class Attempt:
             time.sleep(0.2)
 
     def wait(self, what: str, condition: Callable[[], bool], restart: bool = True) -> None:
-        """Until `condition`; a driver that ended is started again. Raises HungError after `PATIENCE` without progress."""
+        """Until `condition`; a driver that ended is started again. Raises HungError after `PATIENCE` of nothing."""
         seen, since = self.progress(), time.monotonic()
         while not condition():
             if restart and self.ended and not self.finished:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import TINY, assert_user_error, r4t
 
-from jobs.pipeline import RESUMABLE, check_same_config, locked
+from jobs.pipeline import RESUMABLE, check_same_config, locked, run_pipeline
 from r4t import lineage
 from r4t.config import Config, flatten, load_config
 from r4t.errors import UserError
@@ -167,6 +167,19 @@ def test_how_a_run_computes_may_change_between_starts(prepared: Path) -> None:
     with pytest.raises(UserError, match=r"(?s)learner.dtype.*there") as refused:
         check_same_config(prepared, load_config(TINY, ["learner.ranks=1", "learner.dtype=bfloat16"]))
     assert "learner.ranks" not in str(refused.value)
+
+
+def test_a_stage_is_not_built_on_one_that_has_changed(tmp_path: Path) -> None:
+    for stage, inputs in (("prepare", {}), ("folm", {"prepare": tmp_path / "prepare"})):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "x.json").write_text("[1]")
+        lineage.write_manifest(tmp_path / stage, stage=stage, config={}, inputs=inputs, files=["x.json"], metrics={})
+    (tmp_path / "prepare" / "x.json").write_text("[7]")
+    with pytest.raises(
+        UserError, match=r"not as it was written:\n.*prepare/x\.json: content changed[\s\S]*Restore"
+    ) as told:
+        run_pipeline(load_config(TINY), tmp_path, "sets")
+    assert "folm" not in str(told.value)
 
 
 def test_two_processes_do_not_share_a_run_directory(prepared: Path) -> None:

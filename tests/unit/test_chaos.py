@@ -1,0 +1,147 @@
+"""What breaks runs, and what compares them afterwards: a judge that sees nothing would make every fault harmless."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.chaos import compare, report
+from benchmarks.chaos.attempt import BEFORE
+from benchmarks.chaos.clock import Clock
+from benchmarks.chaos.faults import _flip, faults_of
+from benchmarks.chaos.volume import Volume, can_mount
+from r4t.lineage import write_manifest
+
+SHOWS = "import sys, time\nfor _ in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+def test_a_clock_jumps_in_processes_that_have_it_and_nowhere_else(tmp_path: Path) -> None:
+    clock = Clock(tmp_path)
+    shown = subprocess.Popen(
+        [sys.executable, "-c", SHOWS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | clock.environment,
+    )  # fmt: skip
+    assert shown.stdin is not None
+    assert shown.stdout is not None
+
+    def ahead() -> tuple[float, float]:
+        print(file=shown.stdin, flush=True)
+        wall, monotonic = map(float, shown.stdout.readline().split())  # type: ignore[union-attr]
+        return wall - time.time(), monotonic - time.monotonic()
+
+    with shown:
+        assert ahead() == pytest.approx((0, 0), abs=1)
+        clock.jump(3600)
+        assert ahead() == pytest.approx((3600, 0), abs=1), "timeouts are measured by the other clock"
+        clock.jump(-7200)
+        assert ahead() == pytest.approx((-3600, 0), abs=1)
+        shown.stdin.close()
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs root and a loop device")
+def test_a_volume_is_filled_freed_and_stalled(tmp_path: Path) -> None:
+    volume = Volume(tmp_path / "image", tmp_path / "disk", 16)
+    try:
+        volume.fill()
+        with pytest.raises(OSError, match="No space left"):
+            (volume.folder / "more").write_bytes(bytes(100_000))
+        volume.free()
+        (volume.folder / "more").write_bytes(bytes(100_000))
+        code = "import sys; sys.stdin.read(); open(sys.argv[1], 'w').write('x')"
+        writer = subprocess.Popen([sys.executable, "-c", code, volume.folder / "late"], stdin=subprocess.PIPE)
+        assert writer.stdin is not None
+        start = time.monotonic()
+        writer.stdin.close()
+        volume.stall(1.0)
+        assert writer.wait(20) == 0
+        assert time.monotonic() - start >= 0.9
+        assert (volume.folder / "late").read_text() == "x"
+    finally:
+        volume.close()
+    assert not (tmp_path / "disk" / "more").exists()
+
+
+def a_run(folder: Path, **more: Any) -> Path:
+    (folder / "folm" / "policy").mkdir(parents=True)
+    (folder / "folm" / "policy" / "model.safetensors").write_bytes(b"weights" * 9)
+    write_manifest(folder / "folm", stage="folm", config={}, inputs={}, files=["policy/model.safetensors"], metrics={})
+    lines = [
+        {"stage": "folm", "step": n, "time": 1.0, "values": {"reward": n / 7, "step/seconds": 1.5}} for n in (1, 2)
+    ]
+    lines[1]["values"] |= more  # type: ignore[operator]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_a_run_that_differs_in_time_alone_has_no_problem(tmp_path: Path) -> None:
+    base, run = a_run(tmp_path / "base"), a_run(tmp_path / "run", **{"step/seconds": 99.0})
+    assert compare.problems(base, run, "folm") == []
+
+
+@pytest.mark.parametrize("kind", ["bytes", "number", "missing step", "extra step", "left over", "damaged"])
+def test_every_difference_is_a_problem(tmp_path: Path, kind: str) -> None:
+    base, run = a_run(tmp_path / "base"), a_run(tmp_path / "run", **({"reward": 0.1} if kind == "number" else {}))
+    weights, metrics = run / "folm" / "policy" / "model.safetensors", run / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    if kind == "bytes":
+        weights.write_bytes(b"WEIGHTS" * 9)
+        files = ["policy/model.safetensors"]
+        write_manifest(run / "folm", stage="folm", config={}, inputs={}, files=files, metrics={})
+    elif kind == "missing step":
+        metrics.write_text(lines[0])
+    elif kind == "extra step":
+        metrics.write_text("".join([*lines, lines[1].replace('"step": 2', '"step": 3')]))
+    elif kind == "left over":
+        (run / "folm" / ".partial-x").touch()
+    elif kind == "damaged":
+        _flip(weights, random.Random(0))
+    assert compare.problems(base, run, "folm")
+
+
+def test_a_flipped_bit_is_flipped_back(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abcdefgh")
+    undo = _flip(tmp_path / "x", random.Random(3))
+    changed = (tmp_path / "x").read_bytes()
+    assert sum(bin(a ^ b).count("1") for a, b in zip(changed, b"abcdefgh", strict=True)) == 1
+    undo()
+    assert (tmp_path / "x").read_bytes() == b"abcdefgh"
+
+
+def test_every_role_of_every_stage_is_killed_stopped_and_stalled() -> None:
+    for stage in BEFORE:
+        known = faults_of(stage)
+        assert len(known) == len(set(known))
+        assert {role for kind, role in known if kind == "kill"} >= {"driver", "raylet", "gcs"}
+        assert {role for kind, role in known if kind == "stop"} < {role for kind, role in known if kind == "stall"}
+    assert ("flip-progress", "disk") not in faults_of("evaluate")
+
+
+def test_the_table_counts_ended_attempts_alone_and_names_problems(tmp_path: Path) -> None:
+    fault = {"record": "fault", "stage": "folm", "kind": "kill", "role": "driver", "recovery_s": 4.0, "restarted": True}
+    end = {"record": "end", "stage": "folm", "starts": 2, "seconds": 60.0, "problems": []}
+    lines = [
+        fault | {"attempt": 0}, fault | {"attempt": 0, "recovery_s": 8.0, "restarted": False}, end | {"attempt": 0},
+        fault | {"attempt": 1}, end | {"attempt": 1, "problems": ["step 3 of folm: missing"]},
+        fault | {"attempt": 2},
+    ]  # fmt: skip
+    source, page = tmp_path / "chaos.jsonl", tmp_path / "page.md"
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"record": "fau')
+    page.write_text("Before.\n<!-- chaos -->\nold\n<!-- /chaos -->\nAfter.\n")
+    report.write(source, page)
+    text = page.read_text()
+    assert "| folm | kill | driver | 3 | 2 | 4, 8 | 1 |" in text
+    assert "3 faults in 2 attempts, 2 minutes." in text
+    assert "- attempt 1, folm: step 3 of folm: missing" in text
+    assert text.startswith("Before.\n<!-- chaos -->\n")
+    assert text.endswith("<!-- /chaos -->\nAfter.\n")
+    assert "old" not in text
