@@ -12,12 +12,13 @@ from pathlib import Path
 
 from benchmarks.study.plan import Job
 from benchmarks.study.state import TIMES, missing
-from r4t.lineage import MANIFEST, atomic_folder, atomic_path
+from r4t.lineage import MANIFEST, atomic_folder, atomic_path, read_json, write_json
 
 KEPT = (
     "evaluate/metrics.json", "evaluate/values.safetensors", "evaluate/samples.json",
     "probe/metrics.json", "probe/sets.json",
 )  # fmt: skip
+RECORDED = ("schema", "stage", "files", "metrics")  # not the configuration, which names folders of the machine
 METRICS = "metrics.jsonl"  # of which the validations stay
 
 
@@ -37,8 +38,12 @@ def archive(jobs: Sequence[Job], directory: Path, target: Path) -> list[str]:
 
 
 def _copy(job: Job, run: Path, target: Path) -> None:
-    for name in [f"{stage}/{MANIFEST}" for stage in job.stages] + [name for name in KEPT if (run / name).is_file()]:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(run / name, target / name)
+    for stage in job.stages:
+        (target / stage).mkdir()
+        recorded = read_json(run / stage / MANIFEST)
+        write_json(target / stage / MANIFEST, {name: recorded[name] for name in RECORDED})
+    for name in KEPT:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, target / name)
     lines = (run / METRICS).read_text().splitlines(keepends=True)
     (target / METRICS).write_text("".join(line for line in lines if json.loads(line)["stage"] == "valid"))
