@@ -14,6 +14,7 @@ from jobs.listening import is_loopback, listen, shown
 from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.http import own_digest
 from r4t.serving.lineage import policy_lineage, with_writer
 from r4t.serving.messages import KEY_VARIABLE
 from r4t.serving.methods import Writer
@@ -70,7 +71,12 @@ def serve_on_ray(
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
     start(address, HOOK)
     try:
-        args = {"folders": [str(one) for one in folders], "serve": settings.model_dump(), "run": str(source.resolve())}
+        args = {
+            "folders": [str(one) for one in folders],
+            "serve": settings.model_dump(),
+            "run": str(source.resolve()),
+            "key_digest": own_digest(KEY_VARIABLE),  # the nodes of a running cluster have not this environment
+        }
         run(args, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
     finally:
         ray.shutdown()

@@ -21,6 +21,7 @@ from jobs.export import export
 from r4t.catalog.index import ExactIndex
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.http import key_digest
 from r4t.methods import MMR as EvaluatedMMR
 from r4t.methods.base import QueryBatch
 from r4t.objective.vendi import vendi
@@ -288,7 +289,7 @@ def test_a_bug_is_a_500_that_tells_nothing(version: Version, monkeypatch: pytest
 
 
 def test_with_a_key_the_api_answers_to_it_alone(version: Version) -> None:
-    app = application(version, key="sécret")
+    app = application(version, digest=key_digest("sécret"))
     assert send(app, GOOD)[0].json()["error"]["code"] == "unauthorised"
     assert send(app, GOOD, authorization="Bearer wrong")[0].status_code == 401
     basic = "Basic " + base64.b64encode("r4t:sécret".encode()).decode()
