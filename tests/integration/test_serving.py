@@ -21,6 +21,7 @@ from jobs.export import export
 from r4t.catalog.index import ExactIndex
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.evaluation.run_page import run_page
 from r4t.http import key_digest
 from r4t.methods import MMR as EvaluatedMMR
 from r4t.methods.base import QueryBatch
@@ -297,6 +298,15 @@ def test_with_a_key_the_api_answers_to_it_alone(version: Version) -> None:
     assert get(app, "/metrics").status_code == 401
     assert get(app, "/v1/methods").status_code == 401
     assert get(app, "/readyz").status_code == get(app, "/").status_code == 200
+
+
+def test_a_replicas_page_is_about_the_run_that_it_is_given(folder: Path) -> None:
+    from cluster.serve import replica_app
+
+    run = folder.parent / "run"
+    own, given = (get(replica_app([folder], Serve(engine="onnx"), one), "/v1/run").json() for one in (folder, run))
+    assert given == json.loads(json.dumps(run_page(run)))
+    assert given != own == json.loads(json.dumps(run_page(folder)))
 
 
 def test_other_origins_are_let_in_only_where_named(version: Version) -> None:

@@ -209,6 +209,8 @@ def test_a_key_among_the_services_args_is_refused_and_not_repeated() -> None:
     with pytest.raises(UserError, match="not the key itself") as error:
         build({"folders": ["/runs/served"], "key_digest": "canary-key"})
     assert "canary" not in str(error.value)
+    with pytest.raises(UserError, match="needs folders"):
+        build({"folders": []})
 
 
 def test_redis_is_a_reference_and_only_where_it_is_asked_for() -> None:
