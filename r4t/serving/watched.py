@@ -34,7 +34,7 @@ def watched_app(
     for folders that cannot be served."""
 
     def opened() -> Version:
-        return open_version(folders, engine, settings.threads, writer)
+        return open_version(folders, engine, settings.threads, writer, settings.encoder_path)
 
     service = Service(opened(), settings)
     measures = Measures(service)
