@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from support import R4T, ROOT, environment
 
 @contextmanager
 def served(
-    *args: str | int | Path, timeout: float = 300, env: dict[str, str] | None = None
+    *args: str | int | Path,
+    timeout: float = 300,
+    env: dict[str, str] | None = None,
+    program: Sequence[str] = (R4T,),
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`r4t serve ARGS` until the block ends: its address and its process. env: variables that it alone has."""
-    command = [R4T, "serve", *map(str, args)]
+    """`r4t serve ARGS` until the block ends: its address and its process. env: variables that it alone has;
+    program: what runs in place of the installed `r4t`."""
+    command = [*program, "serve", *map(str, args)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment(env))
     try:
         assert process.stdout is not None
