@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -23,24 +24,30 @@ from r4t.serving.watched import watched_app
 
 IMPORT_PATH = "cluster.serve:build"
 NAME = "r4t"
+DIGEST = re.compile("[0-9a-f]{64}")
 QUEUED = 16  # times max_waiting: requests that Ray's proxy holds; what it turns away itself gets a bare 503
 SPARE = 10.0  # seconds that Ray's proxy waits beyond what the application may take
 
 
 def build(args: dict[str, Any]) -> serve.Application:
     """The application. args: `folders`, exported folders with the main retriever first; `serve`, keys of that section;
-    `run`, whose language model answers where serve.folm is set. Raises UserError for others."""
+    `run`, whose language model answers where serve.folm is set, and which the explorer's page is about; `key_digest`,
+    of the key that every replica asks for, in place of its own environment's. Raises UserError for others."""
     try:
         settings = Serve.model_validate(args.get("serve", {}))
         folders = [Path(folder) for folder in args["folders"]]
-    except (KeyError, TypeError, ValidationError) as error:
+        source = Path(args.get("run") or folders[0])
+    except (IndexError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"the endpoint needs folders, and may have keys of section serve: {error}") from None
     if settings.folm and "run" not in args:
         raise UserError("serve.folm needs `run` among the endpoint's args: the folder whose language model is loaded")
     run = Path(args["run"]) if settings.folm else None
+    digest = args.get("key_digest")  # never the key: Ray shows what an application was declared with
+    if digest is not None and not (isinstance(digest, str) and DIGEST.fullmatch(digest)):
+        raise UserError("key_digest is the SHA-256 of the key as 64 hexadecimal digits, not the key itself")
 
     def replica() -> Starlette:
-        return replica_app(folders, settings, run)
+        return replica_app(folders, settings, source, run, digest)
 
     options = deployment_options(settings, run)
     deployment: Any = serve.deployment(serve.ingress(replica)(), name=NAME, **options)
@@ -48,15 +55,17 @@ def build(args: dict[str, Any]) -> serve.Application:
     return application
 
 
-def replica_app(folders: Sequence[Path], settings: Serve, run: Path | None = None) -> Starlette:
-    """What runs in a replica. run: whose language model it loads."""
+def replica_app(
+    folders: Sequence[Path], settings: Serve, source: Path, run: Path | None = None, digest: str | None = None
+) -> Starlette:
+    """What runs in a replica. source and digest as in `watched_app`; run: whose language model it loads."""
     if settings.engine == "torch":
         import torch
 
         torch.set_num_threads(settings.threads)
 
     writer = open_writer(run) if run else None
-    return watched_app(folders, settings, settings.engine, folders[0], writer)[0]
+    return watched_app(folders, settings, settings.engine, source, writer, digest)[0]
 
 
 def deployment_options(settings: Serve, run: Path | None = None) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from jobs.listening import is_loopback, listen, shown
 from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.http import own_digest
+from r4t.serving.encoders import check_encoder
 from r4t.serving.lineage import policy_lineage, with_writer
 from r4t.serving.messages import KEY_VARIABLE
 from r4t.serving.methods import Writer
@@ -34,6 +36,7 @@ def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None =
     settings = serve_settings(source, overrides).serve
     engine = lite_engine(settings)
     folders = served_folders(source, engine)
+    check_encoder(folders[0], settings.encoder_path)  # a mistake shows before the port is open
     writer = _writer(source) if settings.folm else None
     with listen(host, port) as listening:
         app, service = watched_app(folders, settings, engine, source, writer)
@@ -54,7 +57,8 @@ def serve_on_ray(
     """
     settings = serve_settings(source, overrides).serve
     folders = [folder.resolve() for folder in served_folders(source, settings.engine)]
-    lineage = open_version(folders, settings.engine, settings.threads).lineage  # a mistake shows here, not in a replica
+    path = settings.encoder_path
+    lineage = open_version(folders, settings.engine, settings.threads, encoder_path=path).lineage  # here mistakes show
     if settings.folm:
         lineage = with_writer(lineage, policy_lineage(source))
     if not port:
@@ -70,7 +74,12 @@ def serve_on_ray(
     os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray started here: people wait for these workers
     start(address, HOOK)
     try:
-        args = {"folders": [str(one) for one in folders], "serve": settings.model_dump(), "run": str(source.resolve())}
+        args = {
+            "folders": [str(one) for one in folders],
+            "serve": settings.model_dump(),
+            "run": str(source.resolve()),
+            "key_digest": own_digest(KEY_VARIABLE),  # the nodes of a running cluster have not this environment
+        }
         run(args, host, port, lambda: announce(host, port, lineage, os.environ.get(KEY_VARIABLE)))
     finally:
         ray.shutdown()

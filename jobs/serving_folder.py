@@ -40,15 +40,26 @@ def served_folders(source: Path, engine: EngineName) -> list[Path]:
 
 
 def serve_settings(source: Path, overrides: list[str] | None = None) -> Config:
-    """The configuration that a run or an exported folder was made with, `overrides` of section `serve` on top."""
+    """The configuration that a run or an exported folder was made with, `overrides` of section `serve` on top.
+
+    `serve.encoder_path` is absolute, for replicas with other working directories; of a run it is `encoder.path` where
+    nothing else is set.
+    """
     for override in overrides or []:
         if not override.strip().startswith("serve."):
             raise UserError(f"--set {override!r}: only keys of section 'serve' may be changed when serving")
     if (source / DESCRIPTION).is_file():
         stored: dict[str, Any] = (read_manifest(source) or {}).get("config", {})
-        return parse_config(stored, overrides)
-    _check_run(source)
-    return load_config(source / "config.yaml", overrides)
+        own = None
+    else:
+        _check_run(source)
+        made_with = load_config(source / "config.yaml")
+        stored, own = made_with.model_dump(mode="json"), made_with.encoder.path
+    config = parse_config(stored, overrides)
+    path = config.serve.encoder_path or own
+    return config.model_copy(
+        update={"serve": config.serve.model_copy(update={"encoder_path": path and path.resolve()})}
+    )
 
 
 def lite_engine(settings: Serve) -> EngineName:

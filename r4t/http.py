@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import hmac
+import os
 
 from starlette.requests import Request
 
@@ -13,10 +15,21 @@ class BodyTooLargeError(Exception):
     """A request holds more bytes than the server takes."""
 
 
-def carries_key(request: Request, key: str) -> bool:
-    """Whether a request has the key, as `Authorization: Bearer KEY` or as a Basic password. Takes the same time for
-    every wrong key of a length."""
-    return hmac.compare_digest(credential(request.headers.get("authorization", "")).encode(), key.encode())
+def key_digest(key: str) -> str:
+    """What a server holds of its key and may pass on: tells the key from others, and is none."""
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+
+
+def own_digest(variable: str) -> str | None:
+    """The digest of the key that an environment variable holds; None where it is unset or empty."""
+    key = os.environ.get(variable)
+    return key_digest(key) if key else None
+
+
+def carries_key(request: Request, digest: str) -> bool:
+    """Whether a request has the key of that digest, as `Authorization: Bearer KEY` or as a Basic password. Takes the
+    same time for every wrong key of a length."""
+    return hmac.compare_digest(key_digest(credential(request.headers.get("authorization", ""))), digest)
 
 
 def credential(header: str) -> str:

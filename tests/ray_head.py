@@ -24,14 +24,15 @@ def free_port() -> int:
 
 
 @contextmanager
-def ray_head(env: dict[str, str] | None = None) -> Iterator[str]:
-    """Its dashboard's address, where jobs are submitted. Gone after the block. env: variables that it runs under."""
+def ray_head(env: dict[str, str] | None = None, port: int | None = None) -> Iterator[str]:
+    """Its dashboard's address, where jobs are submitted. Gone after the block. env: variables that it runs under;
+    port: where it is joined."""
     temporary = tempfile.mkdtemp(prefix="r4t-", dir="/tmp")  # Ray's socket paths must be short
-    port = free_port()
+    dashboard = free_port()
     head = subprocess.Popen(
         [
             RAY, "start", "--head", "--block", "--disable-usage-stats", f"--temp-dir={temporary}",
-            f"--port={free_port()}", f"--dashboard-port={port}", f"--ray-client-server-port={free_port()}",
+            f"--port={port or free_port()}", f"--dashboard-port={dashboard}", f"--ray-client-server-port={free_port()}",
             f"--dashboard-agent-listen-port={free_port()}", f"--num-cpus={psutil.cpu_count()}",
         ],
         stdout=subprocess.DEVNULL,
@@ -42,11 +43,11 @@ def ray_head(env: dict[str, str] | None = None) -> Iterator[str]:
     def answers() -> bool:
         assert head.poll() is None, "ray start --head ended"
         with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", port)) == 0
+            return probe.connect_ex(("127.0.0.1", dashboard)) == 0
 
     try:
         wait_for("the dashboard", answers, timeout=300)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{dashboard}"
     finally:
         processes = psutil.Process(head.pid).children(recursive=True) if head.poll() is None else []
         head.terminate()

@@ -193,4 +193,6 @@ def _anchor_paths(config: Config, folder: Path) -> Config:
     policy = config.policy.model_copy(update={"model": anchor(config.policy.model)})
     files = ("judge_path", "fill_in_blank")
     evaluate = config.evaluate.model_copy(update={name: anchor(getattr(config.evaluate, name)) for name in files})
-    return config.model_copy(update={"data": data, "encoder": encoder, "policy": policy, "evaluate": evaluate})
+    serve = config.serve.model_copy(update={"encoder_path": anchor(config.serve.encoder_path)})
+    sections = {"data": data, "encoder": encoder, "policy": policy, "evaluate": evaluate, "serve": serve}
+    return config.model_copy(update=sections)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -14,6 +15,9 @@ class Serve(Section):
 
     engine: Literal["torch", "onnx", "onnx-int8"] = "torch"  # --lite takes a graph: onnx, or onnx-int8 where it is set
     threads: int = Field(1, ge=1)  # of the engine in each replica
+    encoder_path: Path | None = (
+        None  # files of an encoder that is in no package; None: encoder.path of a run that is served
+    )
     folm: bool = False  # load the run's language model too, in every replica: method r4t_folm
     replicas: int = Field(1, ge=1)  # processes that answer; with max_replicas, the fewest
     max_replicas: int | None = Field(None, ge=1)  # Ray Serve starts up to so many while there is work

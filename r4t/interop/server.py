@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from r4t.errors import UserError
-from r4t.http import BodyTooLargeError, carries_key, read_body
+from r4t.http import BodyTooLargeError, carries_key, key_digest, read_body
 from r4t.interop.service import RewardService
 
 KEY_VARIABLE = "R4T_REWARD_KEY"
@@ -57,7 +57,8 @@ def reward_app(service: RewardService, key: str | None = None, limits: Limits | 
 
 class _App:
     def __init__(self, service: RewardService, key: str | None, limits: Limits) -> None:
-        self.service, self.key, self.limits = service, key, limits
+        self.service, self.limits = service, limits
+        self.digest = key_digest(key) if key is not None else None
         self.waiting = 0
 
     def starlette(self) -> Starlette:
@@ -121,7 +122,7 @@ class _App:
             raise _RefusedError(413, "too_large", f"a request holds at most {self.limits.body_bytes} bytes") from None
 
     def _authorise(self, request: Request) -> None:
-        if self.key is not None and not carries_key(request, self.key):
+        if self.digest is not None and not carries_key(request, self.digest):
             raise _RefusedError(
                 401, "unauthorised", "the API key is missing or wrong: http://r4t:KEY@HOST:PORT/get_reward"
             )

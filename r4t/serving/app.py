@@ -40,14 +40,14 @@ def serving_app(
     service: Service,
     settings: Serve,
     *,
-    key: str | None = None,
+    digest: str | None = None,
     measures: Measures | None = None,
     watcher: Watcher | None = None,
     run_page: Callable[[], Mapping[str, Any]] = dict,
 ) -> Starlette:
-    """The application. key: what requests to /v1 and /metrics must carry. watcher: started and stopped with it.
-    run_page: the data of /v1/run, made in a thread. Shutting down finishes what was admitted."""
-    return _App(service, settings, key, measures or Measures(service), watcher, run_page).starlette()
+    """The application. digest: `key_digest` of what requests to /v1 and /metrics must carry. watcher: started and ended
+    with it. run_page: the data of /v1/run, made in a thread. Shutting down finishes what was admitted."""
+    return _App(service, settings, digest, measures or Measures(service), watcher, run_page).starlette()
 
 
 class _App:
@@ -55,12 +55,12 @@ class _App:
         self,
         service: Service,
         settings: Serve,
-        key: str | None,
+        digest: str | None,
         measures: Measures,
         watcher: Watcher | None,
         run_page: Callable[[], Mapping[str, Any]],
     ) -> None:
-        self.service, self.settings, self.key = service, settings, key
+        self.service, self.settings, self.digest = service, settings, digest
         self.measures, self.watcher, self.run_page = measures, watcher, run_page
         self.pages = pages()
 
@@ -101,7 +101,7 @@ class _App:
         async def answered(request: Request) -> Response:
             start = time.perf_counter()
             try:
-                if keyed and self.key is not None and not carries_key(request, self.key):
+                if keyed and self.digest is not None and not carries_key(request, self.digest):
                     raise RefusedError(401, "unauthorised", "send the API key: Authorization: Bearer KEY")
                 response = await handler(request)
             except Exception as error:
@@ -166,7 +166,7 @@ class _App:
         return _json({"status": "ready", "lineage": self.service.version.lineage})
 
     async def openapi(self, _: Request) -> Response:
-        return _json(document(self.settings, self.service.version.dim, self.key is not None))
+        return _json(document(self.settings, self.service.version.dim, self.digest is not None))
 
     async def page(self, request: Request) -> Response:
         found = self.pages.get(request.path_params.get("name", HOME))

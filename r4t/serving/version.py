@@ -16,6 +16,7 @@ from r4t.lineage import read_manifest
 from r4t.retriever import R4TRetriever
 from r4t.retriever.engines import EngineName
 from r4t.serving.catalogue import Catalogue
+from r4t.serving.encoders import check_encoder
 from r4t.serving.lineage import lineage_of, with_writer
 from r4t.serving.methods import MMR, Compiled, Directions, Found, NoFanout, ServedMethod, Writer, Written
 from r4t.types import Floats
@@ -131,15 +132,24 @@ class Version:
 
 
 def open_version(
-    folders: Sequence[Path], engine: EngineName, threads: int | None = None, writer: Writer | None = None
+    folders: Sequence[Path],
+    engine: EngineName,
+    threads: int | None = None,
+    writer: Writer | None = None,
+    encoder_path: Path | None = None,
 ) -> Version:
     """Opens exported folders, the first of which brings the items; the others hold retrievers of the same run.
 
-    writer: the language model of r4t_folm, which then is part of the version. Raises UserError for folders that are
-    damaged, do not belong together or change meanwhile.
+    writer: the language model of r4t_folm, which then is part of the version; encoder_path: the files of an encoder
+    that is in no package. Raises UserError for folders that are damaged, do not belong together, need an encoder that
+    cannot be served, or change meanwhile.
     """
     exported = lineage_of(folders)
-    retrievers = [R4TRetriever.from_pretrained(folder, engine=engine, threads=threads) for folder in folders]
+    check_encoder(folders[0], encoder_path)
+    retrievers = [
+        R4TRetriever.from_pretrained(folder, engine=engine, threads=threads, encoder_path=encoder_path)
+        for folder in folders
+    ]
     first = retrievers[0]
     for other in retrievers[1:]:
         if other.encoder_hash != first.encoder_hash:

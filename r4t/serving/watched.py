@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from starlette.applications import Starlette
 
 from r4t.config import Serve
 from r4t.evaluation.run_page import run_page
+from r4t.http import own_digest
 from r4t.retriever.engines import EngineName
 from r4t.serving.app import serving_app
 from r4t.serving.measures import Measures
@@ -22,19 +22,24 @@ from r4t.serving.watch import Watcher
 
 
 def watched_app(
-    folders: Sequence[Path], settings: Serve, engine: EngineName, source: Path, writer: Writer | None = None
+    folders: Sequence[Path],
+    settings: Serve,
+    engine: EngineName,
+    source: Path,
+    writer: Writer | None = None,
+    digest: str | None = None,
 ) -> tuple[Starlette, Service]:
     """The application and its service. source: the folder that the page of the run is about; writer: the language model
-    of r4t_folm, the same for every version; the key comes from `KEY_VARIABLE`. Raises UserError for folders that cannot
-    be served."""
+    of r4t_folm, the same for every version; digest: of the key, in place of the one in `KEY_VARIABLE`. Raises UserError
+    for folders that cannot be served."""
 
     def opened() -> Version:
-        return open_version(folders, engine, settings.threads, writer)
+        return open_version(folders, engine, settings.threads, writer, settings.encoder_path)
 
     service = Service(opened(), settings)
     measures = Measures(service)
     watcher = Watcher(folders, opened, service, settings.watch, measures.reload)
-    key = os.environ.get(KEY_VARIABLE) or None
     page = partial(run_page, source)
-    app = serving_app(service, settings, key=key, measures=measures, watcher=watcher, run_page=page)
+    digest = digest or own_digest(KEY_VARIABLE)
+    app = serving_app(service, settings, digest=digest, measures=measures, watcher=watcher, run_page=page)
     return app, service

@@ -21,14 +21,21 @@ NAMES = [f"{how} {what}" for how in ("grilled", "baked", "raw", "dried") for wha
 DIM, ROWS, K = 16, 6, 5
 
 
-def made_run(folder: Path, reduce: str = "truncate", dim: int = DIM, **columns: list[Any]) -> Path:
-    """A run with a prepared catalogue and a retriever that nobody trained. columns: further ones of the items."""
+def made_run(
+    folder: Path,
+    reduce: str = "truncate",
+    dim: int = DIM,
+    encoder: dict[str, Any] | None = None,
+    **columns: list[Any],
+) -> Path:
+    """A run with a prepared catalogue and a retriever that nobody trained. encoder: further keys of that section;
+    columns: further ones of the items."""
     folder.mkdir()
     pq.write_table(pa.table({"item_id": NAMES, "text": NAMES, **columns}), folder / "items.parquet")
     sampler = {"steps": 3, "guidance": 0.5}
     settings = {
         "data": {"kind": "table", "items": str(folder / "items.parquet"), "n_queries": 60},
-        "encoder": {"dim": dim, "reduce": reduce},
+        "encoder": {"dim": dim, "reduce": reduce} | (encoder or {}),
         "fanout": {"k": K},
         "retriever": {"rows": ROWS, "hidden": 16, "mlp": 16, "heads": 2, "layers": 2, "sampler": sampler},
     }

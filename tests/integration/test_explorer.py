@@ -20,6 +20,7 @@ from taught_policy import teach
 
 from cluster.writer import open_writer
 from r4t.config import Serve
+from r4t.http import key_digest
 from r4t.serving.version import Version, open_version
 
 ASKED = "?q=grilled+salmon&k=4"
@@ -295,7 +296,10 @@ def test_a_full_server_is_named_and_answers_later(browser: Browser, folder: Path
 
 
 def test_a_server_with_a_key_asks_for_it(browser: Browser, folder: Path, version: Version) -> None:
-    with served(folder, version, key="sesame") as url, opened_page(browser, f"{url}?q=mint&m=mmr") as page:
+    with (
+        served(folder, version, digest=key_digest("sesame")) as url,
+        opened_page(browser, f"{url}?q=mint&m=mmr") as page,
+    ):
         expect(page.get_by_role("alert")).to_contain_text("asks for a key")
         page.get_by_label("Key").fill("sesame")
         page.keyboard.press("Enter")

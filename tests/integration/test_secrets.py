@@ -11,6 +11,7 @@ SECRETS = {
     "WANDB_API_KEY": "a1b2c3d4e5f60718293a4b5c6d7e8f9012345678",
     "OPENAI_API_KEY": "sk-canary-9f8e7d6c5b4a39281706",
     "R4T_REWARD_KEY": "reward-canary-77aa55cc",
+    "R4T_SERVE_KEY": "serve-canary-31bb90aa",
     "HF_TOKEN": "hf_canaryCanaryCanaryCanary",
 }
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,8 +17,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+from ray_head import free_port
+from serve_process import served
 from serving_fixtures import exported
-from support import R4T, ROOT, assert_user_error, environment, r4t
+from support import ROOT, assert_user_error, environment, r4t
 from taught_policy import teach
 
 from benchmarks.serve_load import offered
@@ -59,28 +59,6 @@ app(["serve", sys.argv[2], "--lite", "--port", sys.argv[1]], standalone_mode=Fal
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return exported(tmp_path_factory.mktemp("serve"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def served(*args: str | Path, timeout: float = 300) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`r4t serve ARGS` until the block ends: its address and its process."""
-    command = [R4T, "serve", *map(str, args)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment())
-    try:
-        assert process.stdout is not None
-        while (line := process.stdout.readline()) and not (found := re.search(r"http://\S+:\d+", line)):
-            continue
-        assert line, "it ended without an address"
-        yield found[0], process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout)
 
 
 def test_lite_loads_neither_torch_nor_ray(folder: Path) -> None:

@@ -21,6 +21,8 @@ from jobs.export import export
 from r4t.catalog.index import ExactIndex
 from r4t.config import Serve
 from r4t.errors import UserError
+from r4t.evaluation.run_page import run_page
+from r4t.http import key_digest
 from r4t.methods import MMR as EvaluatedMMR
 from r4t.methods.base import QueryBatch
 from r4t.objective.vendi import vendi
@@ -288,7 +290,7 @@ def test_a_bug_is_a_500_that_tells_nothing(version: Version, monkeypatch: pytest
 
 
 def test_with_a_key_the_api_answers_to_it_alone(version: Version) -> None:
-    app = application(version, key="sécret")
+    app = application(version, digest=key_digest("sécret"))
     assert send(app, GOOD)[0].json()["error"]["code"] == "unauthorised"
     assert send(app, GOOD, authorization="Bearer wrong")[0].status_code == 401
     basic = "Basic " + base64.b64encode("r4t:sécret".encode()).decode()
@@ -296,6 +298,15 @@ def test_with_a_key_the_api_answers_to_it_alone(version: Version) -> None:
     assert get(app, "/metrics").status_code == 401
     assert get(app, "/v1/methods").status_code == 401
     assert get(app, "/readyz").status_code == get(app, "/").status_code == 200
+
+
+def test_a_replicas_page_is_about_the_run_that_it_is_given(folder: Path) -> None:
+    from cluster.serve import replica_app
+
+    run = folder.parent / "run"
+    own, given = (get(replica_app([folder], Serve(engine="onnx"), one), "/v1/run").json() for one in (folder, run))
+    assert given == json.loads(json.dumps(run_page(run)))
+    assert given != own == json.loads(json.dumps(run_page(folder)))
 
 
 def test_other_origins_are_let_in_only_where_named(version: Version) -> None:

@@ -21,6 +21,7 @@ from jobs.manifest import VERSION
 from jobs.openrlhf_command import TESTED, check_backend, pins
 from jobs.pipeline import STAGES
 from r4t.config import load_config
+from r4t.errors import UserError
 from r4t.footprint import footprints, policy_shape
 
 KUSTOMIZATIONS = sorted(path.parent.relative_to(KUBERAY).as_posix() for path in KUBERAY.rglob("kustomization.yaml"))
@@ -200,6 +201,16 @@ def test_the_service_is_the_endpoint_of_r4t_serve() -> None:
         if one["kind"] == "NetworkPolicy" and one["metadata"]["name"] == "r4t-serve"
     ]
     assert policy["spec"]["ingress"][0]["ports"] == [{"port": config["http_options"]["port"], "protocol": "TCP"}]
+
+
+def test_a_key_among_the_services_args_is_refused_and_not_repeated() -> None:
+    from cluster.serve import build
+
+    with pytest.raises(UserError, match="not the key itself") as error:
+        build({"folders": ["/runs/served"], "key_digest": "canary-key"})
+    assert "canary" not in str(error.value)
+    with pytest.raises(UserError, match="needs folders"):
+        build({"folders": []})
 
 
 def test_redis_is_a_reference_and_only_where_it_is_asked_for() -> None:

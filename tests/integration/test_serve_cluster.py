@@ -1,0 +1,96 @@
+"""`r4t serve --address`: what a driver asks for holds in the replicas of a cluster that was there before it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import pytest
+from ray_head import free_port, ray_head
+from serve_process import served
+from serving_fixtures import exported
+from support import wait_for
+
+pytestmark = pytest.mark.slow
+KEY = "serve-canary-41c7aa0e"
+QUICK = {"RAY_worker_niceness": "0"}  # else the workers of this cluster starve beside other work
+SHOWN = ("api/serve/applications/", "api/jobs/", "api/v0/actors?detail=1", "api/v0/workers?detail=1", "logical/actors")
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    url: str
+    dashboard: str
+
+    def ask(self, key: str | None = None) -> int:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        return httpx.post(f"{self.url}/v1/retrieve", json={"query": "leek"}, headers=headers, timeout=60).status_code
+
+    def running(self) -> int:
+        """Replicas that answer, as Ray Serve says."""
+        shown = httpx.get(f"{self.dashboard}/{SHOWN[0]}", timeout=60).json()
+        replicas = shown["applications"]["r4t"]["deployments"]["r4t"]["replicas"]
+        return sum(replica["state"] == "RUNNING" for replica in replicas)
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """The key is in the environment of the driver alone."""
+    folder = exported(tmp_path_factory.mktemp("serve"))
+    overrides = ("replicas=1", "max_replicas=2", "target_ongoing=1", "replica_cpus=0.3")
+    options = [part for one in overrides for part in ("--set", f"serve.{one}")]
+    port = free_port()
+    with (
+        ray_head(QUICK, port) as dashboard,
+        served(
+            folder, "--address", f"127.0.0.1:{port}", "--port", free_port(), *options, env={"R4T_SERVE_KEY": KEY}
+        ) as (url, _),
+    ):
+        yield Endpoint(url, dashboard)
+
+
+def test_the_drivers_key_holds_in_the_replicas(endpoint: Endpoint) -> None:
+    assert endpoint.ask() == 401
+    assert endpoint.ask("wrong") == 401
+    assert endpoint.ask(hashlib.sha256(KEY.encode()).hexdigest()) == 401, "its digest is no key"
+    assert endpoint.ask(KEY) == 200
+
+
+@pytest.mark.parametrize("path", SHOWN)
+def test_the_key_is_nowhere_in_what_ray_shows(endpoint: Endpoint, path: str) -> None:
+    shown = httpx.get(f"{endpoint.dashboard}/{path}", timeout=60)
+    assert shown.status_code == 200
+    assert len(shown.text) > 10
+    assert KEY not in shown.text
+
+
+def test_a_second_replica_comes_while_there_is_work_and_no_request_fails(endpoint: Endpoint) -> None:
+    """Ray Serve adds one after half a minute of more than `serve.target_ongoing` requests in each."""
+    assert endpoint.running() == 1
+    statuses: list[int] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                statuses.append(endpoint.ask(KEY))
+            except httpx.TransportError:
+                statuses.append(0)
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    try:
+        wait_for("a second replica", lambda: endpoint.running() == 2, timeout=400, every=1.0)
+        before = len(statuses)
+        time.sleep(5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(statuses) > before, "both answer now"
+    assert set(statuses) == {200}
