@@ -17,6 +17,8 @@ import pytest
 from export_fixtures import NAMES, K
 from serving_fixtures import COLUMNS, application, exported, get, opened, running, send
 
+from benchmarks.serve_reload import changing
+from benchmarks.versions import answers_of, matches, variant, variants
 from jobs.export import export
 from r4t.catalog.index import ExactIndex
 from r4t.config import Serve
@@ -384,42 +386,35 @@ def test_a_body_that_does_not_arrive_is_given_up(version: Version) -> None:
         assert httpx.get(f"{url}/healthz").status_code == 200
 
 
-def test_a_new_version_takes_over_without_a_failed_request(folder: Path, tmp_path: Path) -> None:
+def test_versions_that_differ_take_over_and_every_answer_is_of_the_one_it_names(folder: Path, tmp_path: Path) -> None:
+    """In turn other items and other items with other weights, under load; nothing is asked twice."""
+    texts = ["leek", "rice soup", "warm mint", "raw apple"]
     served = Path(shutil.copytree(folder, tmp_path / "served"))
-    other = tmp_path / "other"
-    export(folder.parent / "run", other, onnx=True)
+    others = variants(folder, tmp_path, 4)
+    known = answers_of([folder, *others], texts, 4)
+    assert len({str(sets) for sets in known.values()}) == 5, "no two versions answer alike"
     settings = Serve(watch=0.05)
     service = Service(opened(served), settings)
     outcomes: list[str] = []
     watcher = Watcher([served], lambda: opened(served), service, settings.watch, outcomes.append)
-    known = {service.version.lineage}
-    answers: list[dict[str, Any]] = []
-    stop = threading.Event()
-
-    def ask(url: str) -> None:
-        with httpx.Client(base_url=url) as client:
-            while not stop.is_set():
-                answers.append(found(client.post("/v1/retrieve", json={"queries": ["leek", "rice"], "k": 4})))
-
     with running(serving_app(service, settings, watcher=watcher)) as url:
-        threads = [threading.Thread(target=ask, args=(url,)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            old = service.version.lineage
-            export(folder.parent / "run", served, onnx=True)
-            deadline = time.monotonic() + 30
-            while service.version.lineage == old:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            known.add(service.version.lineage)
-            time.sleep(0.2)
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert outcomes == ["taken"] * 3
-    assert {answer["lineage"] for answer in answers} == known, "every version answered, and no other"
-    assert len({tuple(ids(answer)) for answer in answers}) == 1, "the same retriever in every version"
+        found = asyncio.run(changing(url, served, [*others, others[0]], known, texts, k=4, pause=0.3))
+    assert set(found.statuses) == {"200"}, found.statuses
+    assert found.wrong == []
+    assert outcomes == ["taken"] * 5
+    assert set(found.versions) == set(known), "every version answered, and no other"
+
+
+def test_an_answer_that_mixes_two_versions_is_told_from_one_that_does_not(folder: Path, tmp_path: Path) -> None:
+    made = variant(folder, tmp_path / "other", "@other")
+    one, two = (found(send(application(opened(its)), {"query": "leek", "k": 4})[0]) for its in (folder, made))
+    known = answers_of([folder, made], ["leek"], 4)
+    assert matches(one, known, [0])
+    assert matches(two, known, [0])
+    assert not matches(one | {"lineage": two["lineage"]}, known, [0]), "another version's items"
+    assert not matches(one | {"lineage": "unknown"}, known, [0])
+    moved = [item | {"score": item["score"] + 1e-3} for item in one["sets"][0]["items"]]
+    assert not matches(one | {"sets": [{"items": moved}]}, known, [0]), "another version's scores"
 
 
 def test_a_version_that_cannot_be_opened_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
