@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import shutil
+import socket
 import threading
 import time
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.serve_reload import changing
 from benchmarks.versions import answers_of, matches, variant, variants
 from jobs.export import export
 from r4t.catalog.index import ExactIndex
+from r4t.client import Client
 from r4t.config import Serve
 from r4t.errors import UserError
 from r4t.methods import MMR as EvaluatedMMR
@@ -368,6 +370,31 @@ def test_what_takes_too_long_is_given_up(version: Version) -> None:
     assert (response.status_code, response.json()["error"]["code"]) == (503, "timeout")
     slow.let.set()
     assert send(app, GOOD)[0].status_code == 200
+
+
+def test_the_client_names_a_server_that_is_too_slow(version: Version) -> None:
+    slow = Slow(version)
+    with running(application(slow)) as url, Client(url) as client:  # type: ignore[arg-type]
+        with (
+            Client(url, timeout=0.4) as hasty,
+            pytest.raises(UserError, match=r"did not answer within 0\.4 s: ask with fewer queries"),
+        ):
+            hasty.retrieve("leek")
+        assert slow.asked.is_set()
+        slow.let.set()
+        assert client.retrieve("leek").lineage == "slow"
+        assert 'r4t_sets_total{method="r4t_diffusion"} 2.0' in httpx.get(f"{url}/metrics").text, "asked once"
+
+
+def test_the_client_names_an_address_that_never_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        with Client(url, timeout=0.3) as client:
+            assert not client.ready()
+            with pytest.raises(UserError, match="did not answer within"):
+                client.methods()
+    with Client("127.0.0.1:8000") as client, pytest.raises(UserError, match="give http://HOST:PORT"):
+        client.methods()
 
 
 def test_a_body_that_does_not_arrive_is_given_up(version: Version) -> None:
