@@ -35,6 +35,7 @@ from benchmarks.environment import environment
 from benchmarks.hostile import attack
 from benchmarks.serve_reload import reload
 from benchmarks.served import Way, server, widened
+from benchmarks.slow_clients import linger
 from r4t.lineage import to_json
 from r4t.retriever import R4TRetriever
 
@@ -204,6 +205,7 @@ def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
             return tally, sum(closed)
 
         tally, closed = asyncio.run(it())
+        slow = asyncio.run(linger(host, port, 5, 30.0))
         good = httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60)
         return {
             "requests": count,
@@ -212,6 +214,7 @@ def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
             "server_errors": tally.server_errors[:10],
             "leaks": tally.leaks,
             "silent_connections_closed": f"{closed} of 20",
+            "slow_clients": {kind: dict(found) for kind, found in slow.items()},
             "answers_afterwards": good.status_code,
             "memory_mib": memory(),
         }
