@@ -21,6 +21,7 @@ from jobs.serve import server_config
 from r4t.config import Serve
 from r4t.serving.app import serving_app
 from r4t.serving.measures import Measures
+from r4t.serving.messages import RetrieveResponse
 from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 
@@ -91,3 +92,10 @@ def listening(config: uvicorn.Config | uvicorn.Server, sending: int | None = Non
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def found(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    assert RetrieveResponse.model_validate_json(response.content).model_extra == {}, "nothing undocumented"
+    answer: dict[str, Any] = response.json()
+    return answer

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 from serving_fixtures import exported
-from support import R4T, ROOT, assert_user_error, environment, r4t
+from support import R4T, ROOT, assert_user_error, environment, r4t, wait_for
 from taught_policy import teach
 
 from benchmarks.serve_load import offered
@@ -101,6 +101,28 @@ def test_lite_answers_the_client_as_the_retriever_does_and_stops_on_sigterm(fold
         assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]
         assert client.methods().catalog.items == 24
     assert process.returncode == 0
+
+
+def test_lite_is_not_ready_from_sigterm_on_and_answers_what_it_admitted(folder: Path) -> None:
+    body = {"queries": ["leek soup"] * 1024, "k": 20}
+    limits = ("--set", "serve.max_queries=1024", "--set", "serve.max_waiting=20000")
+    with (
+        served(folder, "--lite", "--port", "0", *limits) as (url, process),
+        ThreadPoolExecutor(12) as pool,
+    ):
+        asked = [pool.submit(httpx.post, f"{url}/v1/retrieve", json=body, timeout=120) for _ in range(12)]
+        wait_for("queries that wait", lambda: _waiting(url) > 3000, timeout=60)
+        process.send_signal(signal.SIGTERM)
+        wait_for("it to say so", lambda: httpx.get(f"{url}/readyz", timeout=20).status_code == 503, timeout=20)
+        statuses = [one.result().status_code for one in asked]
+        assert set(statuses) <= {200, 503}, "503 where a request came after the signal"
+        assert statuses.count(200) > 2
+    assert process.returncode == 0
+
+
+def _waiting(url: str) -> float:
+    found = re.search(r"^r4t_waiting_queries (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
 
 
 def test_a_run_is_exported_once_and_again_when_it_has_changed(folder: Path, tmp_path: Path) -> None:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import json
-import shutil
-import socket
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from export_fixtures import NAMES, K
-from serving_fixtures import COLUMNS, application, exported, get, opened, running, send
+from serving_fixtures import COLUMNS, application, exported, found, get, opened, send
 
-from benchmarks.serve_reload import changing
-from benchmarks.versions import answers_of, matches, variant, variants
 from jobs.export import export
 from r4t.catalog.index import ExactIndex
-from r4t.client import Client
 from r4t.config import Serve
 from r4t.errors import UserError
 from r4t.methods import MMR as EvaluatedMMR
@@ -30,11 +20,10 @@ from r4t.methods.base import QueryBatch
 from r4t.objective.vendi import vendi
 from r4t.retriever import R4TRetriever
 from r4t.serving.app import serving_app
-from r4t.serving.messages import ErrorResponse, MethodsResponse, RetrieveResponse
+from r4t.serving.messages import ErrorResponse, MethodsResponse
 from r4t.serving.methods import Writer, Written
 from r4t.serving.service import Service
 from r4t.serving.version import Asked, Version, open_version
-from r4t.serving.watch import Watcher
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +34,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def version(folder: Path) -> Version:
     return opened(folder)
-
-
-def found(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    assert RetrieveResponse.model_validate_json(response.content).model_extra == {}, "nothing undocumented"
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def ids(answer: dict[str, Any], place: int = 0) -> list[str]:
@@ -310,171 +292,6 @@ def test_other_origins_are_let_in_only_where_named(version: Version) -> None:
     assert "access-control-allow-origin" not in get(opened_up, "/v1/methods", origin="https://other.example").headers
 
 
-class Slow:
-    """A version whose answers wait for a permission."""
-
-    def __init__(self, version: Version) -> None:
-        self.let, self.asked = threading.Event(), threading.Event()
-        self.real, self.lineage, self.methods, self.catalogue = version, "slow", version.methods, version.catalogue
-
-    def answer(self, asked: Any) -> Any:
-        self.asked.set()
-        assert self.let.wait(20)
-        return self.real.answer(asked)
-
-
-def test_more_than_may_wait_is_turned_away_and_then_served_again(version: Version) -> None:
-    slow = Slow(version)
-    app = application(slow, Serve(max_waiting=4, max_queries=4))  # type: ignore[arg-type]
-
-    async def overload() -> tuple[list[httpx.Response], httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
-            first = [asyncio.create_task(client.post("/v1/retrieve", json=GOOD)) for _ in range(4)]
-            await asyncio.sleep(0.2)
-            refused = await client.post("/v1/retrieve", json=GOOD)
-            slow.let.set()
-            return [*await asyncio.gather(*first), await client.post("/v1/retrieve", json=GOOD)], refused
-
-    served, refused = asyncio.run(overload())
-    assert [response.status_code for response in served] == [200] * 5
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-    assert refused.json()["error"]["code"] == "overloaded"
-
-
-def test_nobody_waits_for_what_a_language_model_writes(folder: Path) -> None:
-    let = threading.Event()
-
-    def write(queries: list[str], seeds: list[int]) -> list[tuple[str, ...]]:
-        assert queries == ["warm"] or let.wait(20)
-        return [(f"raw {text}", str(seed)) for text, seed in zip(queries, seeds, strict=True)]
-
-    app = application(open_version([folder], "onnx", 1, Writer(write=write, lineage="policy")))  # type: ignore[arg-type]
-
-    async def both() -> tuple[list[httpx.Response], httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
-            slow = asyncio.create_task(client.post("/v1/retrieve", json=GOOD | {"method": "r4t_folm"}))
-            await asyncio.sleep(0.1)
-            quick = [await client.post("/v1/retrieve", json=GOOD) for _ in range(2)]
-            assert not slow.done()
-            let.set()
-            return quick, await slow
-
-    quick, slow = asyncio.run(both())
-    assert [response.status_code for response in [*quick, slow]] == [200] * 3
-
-
-def test_what_takes_too_long_is_given_up(version: Version) -> None:
-    slow = Slow(version)
-    app = application(slow, Serve(timeout=0.1))  # type: ignore[arg-type]
-    (response,) = send(app, GOOD)
-    assert (response.status_code, response.json()["error"]["code"]) == (503, "timeout")
-    slow.let.set()
-    assert send(app, GOOD)[0].status_code == 200
-
-
-def test_the_client_names_a_server_that_is_too_slow(version: Version) -> None:
-    slow = Slow(version)
-    with running(application(slow)) as url, Client(url) as client:  # type: ignore[arg-type]
-        with (
-            Client(url, timeout=0.4) as hasty,
-            pytest.raises(UserError, match=r"did not answer within 0\.4 s: ask with fewer queries"),
-        ):
-            hasty.retrieve("leek")
-        assert slow.asked.is_set()
-        slow.let.set()
-        assert client.retrieve("leek").lineage == "slow"
-        assert 'r4t_sets_total{method="r4t_diffusion"} 2.0' in httpx.get(f"{url}/metrics").text, "asked once"
-
-
-def test_the_client_names_an_address_that_never_answers() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        with Client(url, timeout=0.3) as client:
-            assert not client.ready()
-            with pytest.raises(UserError, match="did not answer within"):
-                client.methods()
-    with Client("127.0.0.1:8000") as client, pytest.raises(UserError, match="give http://HOST:PORT"):
-        client.methods()
-
-
-def test_a_body_that_does_not_arrive_is_given_up(version: Version) -> None:
-    with running(application(version, Serve(body_timeout=0.3))) as url:
-
-        def dripping() -> Any:
-            yield b"{"
-            time.sleep(1.0)
-            yield b"}"
-
-        with httpx.Client() as client:
-            response = client.post(
-                f"{url}/v1/retrieve", content=dripping(), headers={"content-type": "application/json"}
-            )
-            assert response.status_code == 408
-        assert httpx.get(f"{url}/healthz").status_code == 200
-
-
-def test_versions_that_differ_take_over_and_every_answer_is_of_the_one_it_names(folder: Path, tmp_path: Path) -> None:
-    """In turn other items and other items with other weights, under load; nothing is asked twice."""
-    texts = ["leek", "rice soup", "warm mint", "raw apple"]
-    served = Path(shutil.copytree(folder, tmp_path / "served"))
-    others = variants(folder, tmp_path, 4)
-    known = answers_of([folder, *others], texts, 4)
-    assert len({str(sets) for sets in known.values()}) == 5, "no two versions answer alike"
-    settings = Serve(watch=0.05)
-    service = Service(opened(served), settings)
-    outcomes: list[str] = []
-    watcher = Watcher([served], lambda: opened(served), service, settings.watch, outcomes.append)
-    with running(serving_app(service, settings, watcher=watcher)) as url:
-        found = asyncio.run(changing(url, served, [*others, others[0]], known, texts, k=4, pause=0.3))
-    assert set(found.statuses) == {"200"}, found.statuses
-    assert found.wrong == []
-    assert outcomes == ["taken"] * 5
-    assert set(found.versions) == set(known), "every version answered, and no other"
-
-
-def test_an_answer_that_mixes_two_versions_is_told_from_one_that_does_not(folder: Path, tmp_path: Path) -> None:
-    made = variant(folder, tmp_path / "other", "@other")
-    one, two = (found(send(application(opened(its)), {"query": "leek", "k": 4})[0]) for its in (folder, made))
-    known = answers_of([folder, made], ["leek"], 4)
-    assert matches(one, known, [0])
-    assert matches(two, known, [0])
-    assert not matches(one | {"lineage": two["lineage"]}, known, [0]), "another version's items"
-    assert not matches(one | {"lineage": "unknown"}, known, [0])
-    moved = [item | {"score": item["score"] + 1e-3} for item in one["sets"][0]["items"]]
-    assert not matches(one | {"sets": [{"items": moved}]}, known, [0]), "another version's scores"
-
-
-def test_a_version_that_cannot_be_opened_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
-    served = Path(shutil.copytree(folder, tmp_path / "served"))
-    service = Service(opened(served), Serve())
-    outcomes: list[str] = []
-    watcher = Watcher([served], lambda: opened(served), service, 1.0, outcomes.append)
-    lineage = service.version.lineage
-    assert not watcher.look(), "nothing new"
-    manifest = json.loads((served / "manifest.json").read_text())
-    (served / "model.onnx").write_bytes(b"broken")
-    (served / "manifest.json").write_text(json.dumps(manifest | {"finished": "later"}))
-    assert not watcher.look()
-    assert not watcher.look()
-    assert outcomes == ["failed"], "said once"
-    assert service.version.lineage == lineage
-    (served / "manifest.json").unlink()
-    assert not watcher.look()
-    service.close()
-
-
-def test_a_watcher_that_was_stopped_takes_no_version(folder: Path, tmp_path: Path) -> None:
-    served = Path(shutil.copytree(folder, tmp_path / "served"))
-    service = Service(opened(served), Serve())
-    watcher = Watcher([served], lambda: opened(served), service, 1.0)
-    lineage = service.version.lineage
-    export(folder.parent / "run", served, onnx=True)
-    watcher.stop()
-    assert not watcher.look()
-    assert service.version.lineage == lineage
-    service.close()
-
-
 def test_metrics_count_what_happened(version: Version) -> None:
     app = application(version)
     send(app, GOOD, GOOD | {"method": "mmr"}, {"query": ""})
@@ -484,21 +301,6 @@ def test_metrics_count_what_happened(version: Version) -> None:
     assert 'r4t_sets_total{method="mmr"} 1.0' in text
     assert f'r4t_version{{lineage="{version.lineage}"}} 1.0' in text
     assert "r4t_waiting_queries 0.0" in text
-
-
-def test_stopping_finishes_what_was_admitted(version: Version) -> None:
-    slow = Slow(version)
-    settings = Serve()
-    answered: list[httpx.Response] = []
-    with running(application(slow, settings)) as url:  # type: ignore[arg-type]
-        thread = threading.Thread(
-            target=lambda: answered.append(httpx.post(f"{url}/v1/retrieve", json=GOOD, timeout=20))
-        )
-        thread.start()
-        assert slow.asked.wait(20)
-        threading.Timer(0.3, slow.let.set).start()
-    thread.join()
-    assert answered[0].status_code == 200
 
 
 def test_folders_that_cannot_be_served_say_why(folder: Path, tmp_path: Path) -> None:
