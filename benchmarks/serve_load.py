@@ -1,8 +1,9 @@
-"""The endpoint under load, on loopback: latency against offered load, soak, overload, hostile requests, two ratios.
+"""The endpoint under load, on loopback: latency, soak, reloads, overload, hostile requests, two ratios.
 
     python -m benchmarks.serve_load FOLDER --ratios
     python -m benchmarks.serve_load FOLDER --rates 5,20,50 --seconds 20
     python -m benchmarks.serve_load FOLDER --soak 1800 --rate 10
+    python -m benchmarks.serve_load FOLDER --reload 600
     python -m benchmarks.serve_load FOLDER --overload
     python -m benchmarks.serve_load FOLDER --hostile 10000
 
@@ -32,7 +33,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.environment import environment
 from benchmarks.hostile import attack
+from benchmarks.serve_reload import reload
 from benchmarks.served import Way, server, widened
+from benchmarks.slow_clients import linger
 from r4t.lineage import to_json
 from r4t.retriever import R4TRetriever
 
@@ -190,7 +193,7 @@ def overload(folder: Path, way: Way, seconds: float) -> dict[str, Any]:
 
 
 def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
-    """Hostile requests, with 20 connections that say nothing, and what the server says afterwards."""
+    """Hostile requests, connections that say nothing, clients that take their time, and what the server says after."""
     with server(folder, way, "serve.body_timeout=5") as (url, memory):
         where = urlsplit(url)
         host, port = str(where.hostname), int(where.port or 0)
@@ -202,6 +205,7 @@ def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
             return tally, sum(closed)
 
         tally, closed = asyncio.run(it())
+        slow = asyncio.run(linger(host, port, 5, 30.0))
         good = httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60)
         return {
             "requests": count,
@@ -210,6 +214,7 @@ def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
             "server_errors": tally.server_errors[:10],
             "leaks": tally.leaks,
             "silent_connections_closed": f"{closed} of 20",
+            "slow_clients": {kind: dict(found) for kind, found in slow.items()},
             "answers_afterwards": good.status_code,
             "memory_mib": memory(),
         }
@@ -240,13 +245,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--soak", type=float, default=0, help="seconds")
     parser.add_argument("--rate", type=float, default=5)
+    parser.add_argument("--reload", type=float, default=0, help="seconds of load while versions replace one another")
     parser.add_argument("--overload", action="store_true")
     parser.add_argument("--hostile", type=int, default=0)
     parser.add_argument("--ray", action="store_true", help="Ray Serve instead of --lite")
     parser.add_argument("--replicas", type=int, default=1, help="of Ray Serve")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    if max(given.soak, given.seconds) > MOST_SECONDS or max([given.rate, *given.rates]) > MOST_RATE:
+    if max(given.soak, given.seconds, given.reload) > MOST_SECONDS or max([given.rate, *given.rates]) > MOST_RATE:
         parser.error(f"at most {MOST_SECONDS} s and {MOST_RATE} requests a second")
     if given.hostile > MOST_HOSTILE:
         parser.error(f"at most {MOST_HOSTILE} hostile requests")
@@ -262,6 +268,8 @@ def main() -> None:
             result["overload"] = overload(folder, way, given.seconds)
         if given.soak:
             result["soak"] = soak(folder, way, given.rate, given.soak)
+        if given.reload:
+            result["reload"] = reload(folder, way, given.reload, TEXTS)
         if given.hostile:
             result["hostile"] = hostile(folder, way, given.hostile)
     text = to_json(result)

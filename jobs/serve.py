@@ -15,6 +15,7 @@ from jobs.serving_folder import lite_engine, serve_settings, served_folders
 from r4t.config import Serve
 from r4t.errors import UserError
 from r4t.http import own_digest
+from r4t.serving.draining import DrainingServer
 from r4t.serving.encoders import check_encoder
 from r4t.serving.lineage import policy_lineage, with_writer
 from r4t.serving.messages import KEY_VARIABLE
@@ -41,7 +42,7 @@ def serve_lite(source: Path, host: str, port: int, overrides: list[str] | None =
     with listen(host, port) as listening:
         app, service = watched_app(folders, settings, engine, source, writer)
         announce(host, listening.getsockname()[1], service.version.lineage, os.environ.get(KEY_VARIABLE))
-        server = uvicorn.Server(server_config(app, settings))
+        server = DrainingServer(server_config(app, settings), service)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # uvicorn stops on them, then raises them again at what stood before
         server.run(sockets=[listening])

@@ -23,6 +23,7 @@ from r4t.serving.messages import KEY_VARIABLE, MethodsResponse, RetrieveResponse
 from r4t.types import Floats
 
 AGAIN = (429, 503)
+AWAY = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.PoolTimeout)
 LONGEST_WAIT = 30.0  # seconds between two attempts
 Queries = str | Sequence[str] | Floats
 """One text, several texts, one vector [d] or vectors [B, d]."""
@@ -39,9 +40,9 @@ class ServerError(Exception):
 class Client:
     """Asks one server, over connections that it keeps. Safe to share between threads.
 
-    key: the server's API key; None takes R4T_SERVE_KEY from the environment. timeout: seconds for one attempt. retries:
-    further attempts where the server is overloaded (429), about to stop (503) or out of reach, after as long as its
-    Retry-After says, else after times that double.
+    key: the server's API key; None takes R4T_SERVE_KEY from the environment. timeout: seconds that the server may be
+    silent in one attempt. retries: further attempts where the server is overloaded (429), about to stop (503) or out of
+    reach, after as long as its Retry-After says, else after times that double.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class Client:
         key = key or os.environ.get(KEY_VARIABLE) or None
         headers = {b"Authorization": f"Bearer {key}".encode()} if key else {}  # as bytes: a key need not be ASCII
         self._http = httpx.Client(base_url=url, timeout=timeout, headers=headers, transport=transport)
-        self._retries, self._sleep = retries, sleep
+        self._retries, self._sleep, self._timeout = retries, sleep, timeout
 
     def retrieve(
         self,
@@ -70,7 +71,7 @@ class Client:
         filters: Mapping[str, Sequence[str]] | None = None,
         map: bool = False,
     ) -> RetrieveResponse:
-        """One set for each query. Raises ServerError where the server refuses, UserError where none answers."""
+        """One set for each query. Raises ServerError where the server refuses, UserError where none answers in time."""
         body: dict[str, Any] = {"k": k, "method": method, "seed": seed, "spread": spread, "map": map}
         body |= _asked(queries)
         if filters:
@@ -105,13 +106,20 @@ class Client:
             last = attempt == self._retries
             try:
                 response = self._http.request(method, path, json=body)
-            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:  # asking again changes nothing
+            except (httpx.ReadTimeout, httpx.WriteTimeout):  # at once: asking again gives a slow server more to do
+                raise UserError(
+                    f"the server at {self._http.base_url} did not answer within {self._timeout:g} s: ask with fewer"
+                    " queries or a smaller k, or give Client a longer timeout"
+                ) from None
+            except AWAY as error:  # asking again changes nothing
                 if last:
                     raise UserError(
                         f"no server answers at {self._http.base_url} ({error}): start one with `r4t serve RUN`"
                     ) from None
                 self._sleep(_wait(attempt, None))
                 continue
+            except httpx.UnsupportedProtocol:
+                raise UserError(f"{self._http.base_url} is no address of a server: give http://HOST:PORT") from None
             if response.is_success:
                 return response.content
             if response.status_code not in AGAIN or last:

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import psutil
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = ROOT / "tests" / "e2e" / "tiny.yaml"
+CI, WITHOUT = "R4T_CI", "R4T_WITHOUT"  # set: nothing may be missing but what the second names, by commas
 R4T = str(Path(sys.executable).with_name("r4t"))
+
+
+def absent(what: str, reason: str) -> NoReturn:
+    """Skips a test whose machine has no `what`; fails it in continuous integration, where nobody reads what skipped."""
+    if os.environ.get(CI) and what not in os.environ.get(WITHOUT, "").split(","):
+        pytest.fail(f"{what} is missing, and {CI} is set: {reason}", pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
+
+
+def needed(module: str) -> Any:
+    """A module that the locks install. As `absent` where there is none."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        absent(module.partition(".")[0], f"could not import {module} ({error}): make install")
 
 
 def r4t(*args: str | Path, timeout: float = 600, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

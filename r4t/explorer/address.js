@@ -25,6 +25,26 @@ export function read(search, about) {
   };
 }
 
+/** What an address asks for and this server cannot show, in words: `read` takes what is nearest to it. */
+export function adjustments(search, about) {
+  const given = new URLSearchParams(search);
+  const state = read(search, about);
+  const said = [];
+  for (const [name, label] of [["k", "Items in a set"], ["spread", "Spread"], ["seed", "Seed"]]) {
+    const text = given.get(name);
+    if (text !== null && (text.trim() === "" || Number(text) !== state[name])) said.push(`${label} is ${state[name]}, not “${cut(text)}”`);
+  }
+  for (const name of (given.get("m") ?? "").split(",")) {
+    if (name && !about.methods.some((method) => method.name === name)) said.push(`there is no method “${cut(name)}”`);
+  }
+  for (const [name, value] of given) {
+    const column = name.startsWith("f.") ? name.slice(2) : null;
+    if (column !== null && !state.filters[column]?.includes(value)) said.push(`nothing is filtered by ${cut(column)} “${cut(value)}”`);
+  }
+  if ((given.get("q") ?? "").length > state.query.length) said.push(`the query ends after ${state.query.length} characters`);
+  return said;
+}
+
 /** The address of a state; what is as usual is left out. */
 export function write(state, about) {
   const address = new URLSearchParams();
@@ -54,4 +74,8 @@ function usual(about) {
 function number(text, otherwise, low, high) {
   const value = text === null || text.trim() === "" ? NaN : Number(text);
   return Number.isFinite(value) ? Math.min(Math.max(value, low), high) : otherwise;
+}
+
+function cut(text) {
+  return text.length > 40 ? `${text.slice(0, 40)}…` : text;
 }

@@ -1,7 +1,7 @@
 // The page: what is in the address is shown, what a person changes goes into the address.
 
 import * as api from "./api.js";
-import { read, write } from "./address.js";
+import { adjustments, read, write } from "./address.js";
 import { comparison } from "./compare.js";
 import { Controls } from "./controls.js";
 import { copyButton } from "./copy.js";
@@ -27,13 +27,21 @@ async function start() {
   const { items, name } = about.catalog;
   byId("catalog").textContent = `${items.toLocaleString("en")} items · ${name}`;
   controls = new Controls(about, change);
-  addEventListener("popstate", () => follow(read(location.search, about)));
+  addEventListener("popstate", arrive);
+  arrive();
+}
+
+/** Shows what the address stands for, and says where that is not all that it asks for. */
+function arrive() {
+  const said = adjustments(location.search, about);
+  adjusted(said.length ? `This page cannot show all that the link asks for: ${said.join("; ")}.` : "");
   follow(read(location.search, about));
 }
 
 /** A new state from a person: into the address, then onto the page. */
 function change(part, lasting) {
   if (!about) return showTab(part.tab);
+  adjusted("");
   const next = { ...state, ...part };
   const address = write(next, about);
   // Sliders would fill the history with values nobody wants to go back to.
@@ -167,6 +175,12 @@ function keyForm(again) {
       again();
     },
   }, element("label", { for: "key" }, "Key"), input, element("button", { type: "submit", class: "primary" }, "Use it"));
+}
+
+/** A message about the link that led here, until something is changed. */
+function adjusted(message) {
+  byId("adjusted").hidden = !message;
+  byId("adjusted").textContent = message;
 }
 
 /** A message about the query, beside the query. */

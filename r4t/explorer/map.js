@@ -20,7 +20,7 @@ export class PlaneMap {
     this.rows = drawn("g", { class: "rows" });
     this.links = drawn("g", { class: "links" });
     const picture = drawn("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": this.#described() },
-      this.#background(), this.links, this.rows, this.#items(point, pick), this.#query(), this.label);
+      this.#background(), this.#everyRow(), this.links, this.rows, this.#items(point, pick), this.#query(), this.label);
     this.shown = element("div", { class: "map" }, picture, legend(this.answers));
   }
 
@@ -61,6 +61,11 @@ export class PlaneMap {
     return drawn("path", { class: "background", d: dots.join("") });
   }
 
+  #everyRow() {
+    return drawn("g", { class: "every" }, this.answers.flatMap(([method, answer]) =>
+      (answer.sets[0].map.rows ?? []).map((row) => drawn("path", { class: `row m-${method.name}`, d: cross(...this.place(row)) }))));
+  }
+
   #items(point, pick) {
     return drawn("g", { class: "dots" }, this.answers.flatMap(([method, answer]) => {
       const { items, map } = answer.sets[0];
@@ -81,7 +86,8 @@ export class PlaneMap {
 
   #described() {
     const counts = this.answers.map(([method, answer]) => `${answer.sets[0].items.length} items of ${method.title}`);
-    return `The query and ${counts.join(", ")} on the plane of the catalogue's largest variance. The lists hold the same items.`;
+    const rows = this.answers.reduce((sum, [, answer]) => sum + (answer.sets[0].map.rows?.length ?? 0), 0);
+    return `The query, ${rows} rows and ${counts.join(", ")} on the plane of the catalogue's largest variance. The lists hold the same items.`;
   }
 }
 
@@ -104,7 +110,8 @@ function legend(answers) {
     drawn("path", { class: "background", d: "M-5 3h.01M0-4h.01M4 2h.01" }));
   const row = drawn("svg", { class: "mark-shape", viewBox: "-8 -8 16 16", "aria-hidden": "true" }, drawn("path", { class: "row", d: cross(0, 0) }));
   return element("p", { class: "legend", "aria-hidden": "true" }, entry(star, "query"),
-    answers.map(([method]) => entry(mark(method.name), method.title)), entry(row, "row that found it"), entry(dots, "catalogue"));
+    answers.map(([method]) => entry(mark(method.name), method.title)),
+    answers.some(([, answer]) => answer.sets[0].map.rows?.length) ? entry(row, "row: where a method looked") : null, entry(dots, "catalogue"));
 }
 
 function cross(x, y) {

@@ -95,6 +95,7 @@ class _App:
         yield
         if self.watcher is not None:
             self.watcher.stop()
+        self.service.stop_admitting()
         await asyncio.to_thread(self.service.close)
 
     def _route(self, path: str, handler: Handler, method: str = "GET", keyed: bool = False) -> Route:

@@ -26,6 +26,7 @@ class Service:
         self.waiting = 0
         """Queries without an answer yet."""
         self.draining = False
+        """Whether new queries are turned away, since the server is about to stop."""
         self._quick, self._written = (
             Batcher[tuple[Version, Asked], Answered](_work, wait=0.0, most=settings.batch) for _ in range(2)
         )
@@ -42,8 +43,10 @@ class Service:
     async def answer(self, version: Version, asked: Sequence[Asked]) -> list[Answered]:
         """Answers to queries of one method.
 
-        Raises RefusedError where too much waits already, when the time is up, and once it is closed.
+        Raises RefusedError where too much waits already, when the time is up, and once nothing is admitted any more.
         """
+        if self.draining:
+            raise RefusedError(503, "stopping", "the server is about to stop: ask another one")
         if self.waiting and self.waiting + len(asked) > self.settings.max_waiting:
             raise RefusedError(429, "overloaded", f"{self.waiting} queries wait already: ask again in a second")
         self.waiting += len(asked)
@@ -56,16 +59,15 @@ class Service:
             raise RefusedError(
                 503, "timeout", f"no answer within {self.settings.timeout:g} s: ask again, with fewer queries"
             ) from None
-        except RuntimeError as error:
-            if not self.draining:
-                raise
-            raise RefusedError(503, "stopping", "the server is about to stop: ask another one") from error
         finally:
             self.waiting -= len(asked)
 
-    def close(self) -> None:
-        """Finishes what was admitted."""
+    def stop_admitting(self) -> None:
+        """From now on new queries are turned away; those that were admitted get their answers."""
         self.draining = True
+
+    def close(self) -> None:
+        """Finishes what was admitted. `stop_admitting` comes before, in the thread that asks for answers."""
         self._quick.close()
         self._written.close()
 

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
+from axe_playwright_python.sync_playwright import Axe
 from export_fixtures import NAMES, made_run
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from serving_fixtures import COLUMNS, application, running
+from support import absent
 
 from jobs.export import export
 from r4t.evaluation.run_page import run_page
@@ -33,16 +34,20 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+ASKED = "?q=grilled+salmon&k=4"
+METHODS = ("no_fanout", "mmr", "r4t_diffusion")
+TITLES = ["No fan-out", "MMR", "R4T-Diffusion"]
+THEMES = ("light", "dark")
 HOSTILE = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
 PATIENCE = 30_000  # milliseconds: the machine may be busy
 
 
 def chromium() -> str:
-    """Path of the system's Chromium. Skips the test where there is none."""
+    """Path of the system's Chromium. Skips the test where there is none; in continuous integration fails it."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get(VARIABLE) or next(filter(None, map(shutil.which, names)), None)
     if found is None:
-        pytest.skip(f"no Chromium on this machine: install one, or name it in {VARIABLE}")
+        absent("chromium", f"no Chromium on this machine: install one, or name it in {VARIABLE}")
     return found
 
 
@@ -113,3 +118,19 @@ class Held:
         self.asked.set()
         assert self.let.wait(60)
         return self.version.answer(asked)
+
+
+def names(page: Page, method: str) -> list[str]:
+    return page.locator(f"article[data-method={method}] .name").all_inner_texts()
+
+
+def settled(page: Page) -> None:
+    """Every method has answered."""
+    expect(page.locator("article.column[aria-busy]")).to_have_count(0)
+    expect(page.locator("article.column .items, article.column .failed, article.column .none").first).to_be_visible()
+
+
+def grave(page: Page) -> list[tuple[str, str]]:
+    """What axe-core finds that is serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from jobs.serve import server_config
 from r4t.config import Serve
 from r4t.serving.app import serving_app
 from r4t.serving.measures import Measures
+from r4t.serving.messages import RetrieveResponse
 from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 
@@ -75,16 +77,25 @@ def running(app: Starlette, settings: Serve | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def listening(config: uvicorn.Config) -> Iterator[str]:
-    """A server on a port of its own; yields its address."""
-    config.port = 0
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        thread.join(0.01)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(20)
+def listening(config: uvicorn.Config | uvicorn.Server, sending: int | None = None) -> Iterator[str]:
+    """A server on a port of its own; yields its address. sending: bytes that the kernel keeps of an answer."""
+    server = config if isinstance(config, uvicorn.Server) else uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        if sending is not None:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sending)
+        thread = threading.Thread(target=server.run, args=([taken],), daemon=True)
+        thread.start()
+        while not server.started:
+            thread.join(0.01)
+        try:
+            yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+def found(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    assert RetrieveResponse.model_validate_json(response.content).model_extra == {}, "nothing undocumented"
+    answer: dict[str, Any] = response.json()
+    return answer

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from export_fixtures import DIM, NAMES
 from serving_fixtures import exported
+from support import needed
 
 from r4t.adapters import pgvector, qdrant
 from r4t.adapters.items import StoredItems, stored_items
@@ -41,7 +42,7 @@ def test_items_are_those_of_the_export(items: StoredItems) -> None:
 
 
 def test_qdrant_retrieves_the_same_sets(items: StoredItems, retriever: R4TRetriever, tmp_path: Path) -> None:
-    client_module = pytest.importorskip("qdrant_client")
+    client_module = needed("qdrant_client")
     client = client_module.QdrantClient(path=str(tmp_path / "store"))
     assert qdrant.push(client, "items", items) == qdrant.push(client, "items", items) == 24
     assert client.count("items").count == 24, "pushed again, an item replaces itself"

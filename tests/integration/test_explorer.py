@@ -12,8 +12,18 @@ from pathlib import Path
 
 import httpx
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from browser import HOSTILE, Held, launched, make_served, opened_page, served
+from browser import (
+    ASKED,
+    HOSTILE,
+    TITLES,
+    Held,
+    launched,
+    make_served,
+    names,
+    opened_page,
+    served,
+    settled,
+)
 from playwright.sync_api import Browser, Page, expect
 from serving_fixtures import opened
 from taught_policy import teach
@@ -22,10 +32,6 @@ from cluster.writer import open_writer
 from r4t.config import Serve
 from r4t.http import key_digest
 from r4t.serving.version import Version, open_version
-
-ASKED = "?q=grilled+salmon&k=4"
-TITLES = ["No fan-out", "MMR", "R4T-Diffusion"]
-THEMES = ("light", "dark")
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +54,6 @@ def url(folder: Path, version: Version) -> Iterator[str]:
 def browser() -> Iterator[Browser]:
     with launched() as found:
         yield found
-
-
-def names(page: Page, method: str) -> list[str]:
-    return page.locator(f"article[data-method={method}] .name").all_inner_texts()
-
-
-def settled(page: Page) -> None:
-    """Every method has answered."""
-    expect(page.locator("article.column[aria-busy]")).to_have_count(0)
-    expect(page.locator("article.column .items, article.column .failed, article.column .none").first).to_be_visible()
 
 
 def test_typing_a_query_shows_every_methods_set(browser: Browser, url: str) -> None:
@@ -308,14 +304,6 @@ def test_a_server_with_a_key_asks_for_it(browser: Browser, folder: Path, version
         assert "sesame" not in page.url
 
 
-@pytest.mark.parametrize("where", [ASKED, "?tab=run", ""])
-def test_a_phone_scrolls_in_one_direction(browser: Browser, url: str, where: str) -> None:
-    with opened_page(browser, url + where, width=360, height=740, has_touch=True) as page:
-        if where != "?tab=run":
-            page.locator("#settings > summary").click()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-
-
 def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, url: str) -> None:
     def paper(page: Page) -> int:
         return int(page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]"))
@@ -327,14 +315,3 @@ def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser, url: 
         page.reload()
         assert paper(page) > 200
         expect(page.get_by_role("button", name="Dark theme")).to_be_visible()
-
-
-@pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("where", ["", ASKED, "?tab=run"])
-def test_axe_finds_nothing_serious(browser: Browser, url: str, where: str, theme: str) -> None:
-    with opened_page(browser, url + where, color_scheme=theme, reduced_motion="reduce") as page:
-        found = Axe().run(page).response["violations"]
-        grave = [
-            (one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")
-        ]
-        assert grave == []

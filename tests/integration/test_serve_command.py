@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -20,15 +22,18 @@ import pytest
 from ray_head import free_port
 from serve_process import served
 from serving_fixtures import exported
-from support import ROOT, assert_user_error, environment, r4t
+from support import ROOT, assert_user_error, environment, r4t, wait_for
 from taught_policy import teach
 
 from benchmarks.serve_load import offered
+from benchmarks.serve_reload import changing
 from benchmarks.served import memory
+from benchmarks.versions import answers_of, variants
 from jobs.export import export
 from r4t.client import Client
 from r4t.errors import UserError
 from r4t.retriever import R4TRetriever
+from r4t.serving.lineage import lineage_of, policy_lineage, with_writer
 
 RATE = 5.0  # requests a second
 SOAK = float(os.environ.get("R4T_SOAK", "30"))  # seconds
@@ -78,6 +83,28 @@ def test_lite_answers_the_client_as_the_retriever_does_and_stops_on_sigterm(fold
     assert process.returncode == 0
 
 
+def test_lite_is_not_ready_from_sigterm_on_and_answers_what_it_admitted(folder: Path) -> None:
+    body = {"queries": ["leek soup"] * 1024, "k": 20}
+    limits = ("--set", "serve.max_queries=1024", "--set", "serve.max_waiting=20000")
+    with (
+        served(folder, "--lite", "--port", "0", *limits) as (url, process),
+        ThreadPoolExecutor(12) as pool,
+    ):
+        asked = [pool.submit(httpx.post, f"{url}/v1/retrieve", json=body, timeout=120) for _ in range(12)]
+        wait_for("queries that wait", lambda: _waiting(url) > 3000, timeout=60)
+        process.send_signal(signal.SIGTERM)
+        wait_for("it to say so", lambda: httpx.get(f"{url}/readyz", timeout=20).status_code == 503, timeout=20)
+        statuses = [one.result().status_code for one in asked]
+        assert set(statuses) <= {200, 503}, "503 where a request came after the signal"
+        assert statuses.count(200) > 2
+    assert process.returncode == 0
+
+
+def _waiting(url: str) -> float:
+    found = re.search(r"^r4t_waiting_queries (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
 def test_a_run_is_exported_once_and_again_when_it_has_changed(folder: Path, tmp_path: Path) -> None:
     from jobs.serving_folder import served_folders
 
@@ -122,7 +149,8 @@ def test_ray_serve_answers_reloads_sheds_and_drains(folder: Path, tmp_path: Path
             assert written.sets[0].subqueries == ["raw leek", "baked rice", "dried mint", "raw leek", "baked rice"]
             assert [item.item_id for item in written.sets[0].items[:3]] == ["raw leek", "baked rice", "dried mint"]
             assert [one.name for one in client.methods().methods][2] == "r4t_folm"
-            _reload_without_a_failure(client, run, run / "serving" / "retriever")
+            _reload_without_a_failure(url, run, run / "serving" / "retriever", tmp_path)
+            _settle(client, found.lineage)
             assert client.retrieve("leek soup", 4, method="r4t_folm").sets == written.sets
             refused = httpx.post(f"{url}/v1/retrieve", json={"query": "leek", "k": "7"})
             assert (refused.status_code, refused.json()["error"]["field"]) == (422, "k")
@@ -156,28 +184,30 @@ def _soaked(url: str, pid: int) -> Iterator[Callable[[], None]]:
     assert memory(pid, ray=True) < 1.1 * before[0]
 
 
-def _reload_without_a_failure(client: Client, run: Path, live: Path) -> None:
-    old = client.retrieve("leek").lineage
-    seen: list[str] = []
-    stop = threading.Event()
+def _reload_without_a_failure(url: str, run: Path, live: Path, parent: Path) -> None:
+    """Versions that differ, in both replicas, then the one that was there before; nothing is asked twice."""
+    texts = ["leek", "rice soup", "mint"]
+    folders = [Path(shutil.copytree(live, parent / "first")), *variants(live, parent, 2)]
+    policy = policy_lineage(run)
+    known = {with_writer(one, policy): sets for one, sets in answers_of(folders, texts, 10, "torch").items()}
+    assert len({str(sets) for sets in known.values()}) == 3, "no two versions answer alike"
 
-    def ask() -> None:
-        while not stop.is_set():
-            seen.append(client.retrieve("leek").lineage)
+    def name(folder: Path) -> str:
+        return with_writer(lineage_of([folder]), policy)
 
-    threads = [threading.Thread(target=ask) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    export(run, live)
-    deadline = time.monotonic() + 60
-    while (seen[-20:].count(old) and time.monotonic() < deadline) or len(seen) < 20:
-        time.sleep(0.05)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert old in seen
-    assert len(set(seen)) == 2, "the old version, then the new one"
-    assert seen[-1] != old
+    turns = [*folders[1:], folders[0]]
+    found = asyncio.run(changing(url, live, turns, known, texts, clients=2, name=name))
+    assert set(found.statuses) == {"200"}, found.statuses
+    assert found.wrong == []
+    assert set(found.versions) == set(known), "every version answered, and no other"
+
+
+def _settle(client: Client, lineage: str) -> None:
+    """Waits until both replicas answer with one version: each looks for itself."""
+    alike, deadline = 0, time.monotonic() + 60
+    while alike < 20:
+        assert time.monotonic() < deadline
+        alike = alike + 1 if client.retrieve("leek").lineage == lineage else 0
 
 
 def _ask_until_refused(url: str, asked: list[tuple[float, float, int]]) -> None:

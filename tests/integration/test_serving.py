@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import shutil
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 from export_fixtures import NAMES, K
-from serving_fixtures import COLUMNS, application, exported, get, opened, running, send
+from serving_fixtures import COLUMNS, application, exported, found, get, opened, send
 
 from jobs.export import export
 from r4t.catalog.index import ExactIndex
@@ -28,11 +23,10 @@ from r4t.methods.base import QueryBatch
 from r4t.objective.vendi import vendi
 from r4t.retriever import R4TRetriever
 from r4t.serving.app import serving_app
-from r4t.serving.messages import ErrorResponse, MethodsResponse, RetrieveResponse
+from r4t.serving.messages import ErrorResponse, MethodsResponse
 from r4t.serving.methods import Writer, Written
 from r4t.serving.service import Service
 from r4t.serving.version import Asked, Version, open_version
-from r4t.serving.watch import Watcher
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def version(folder: Path) -> Version:
     return opened(folder)
-
-
-def found(response: httpx.Response) -> dict[str, Any]:
-    assert response.status_code == 200, response.text
-    assert RetrieveResponse.model_validate_json(response.content).model_extra == {}, "nothing undocumented"
-    answer: dict[str, Any] = response.json()
-    return answer
 
 
 def ids(answer: dict[str, Any], place: int = 0) -> list[str]:
@@ -317,153 +304,6 @@ def test_other_origins_are_let_in_only_where_named(version: Version) -> None:
     assert "access-control-allow-origin" not in get(opened_up, "/v1/methods", origin="https://other.example").headers
 
 
-class Slow:
-    """A version whose answers wait for a permission."""
-
-    def __init__(self, version: Version) -> None:
-        self.let, self.asked = threading.Event(), threading.Event()
-        self.real, self.lineage, self.methods, self.catalogue = version, "slow", version.methods, version.catalogue
-
-    def answer(self, asked: Any) -> Any:
-        self.asked.set()
-        assert self.let.wait(20)
-        return self.real.answer(asked)
-
-
-def test_more_than_may_wait_is_turned_away_and_then_served_again(version: Version) -> None:
-    slow = Slow(version)
-    app = application(slow, Serve(max_waiting=4, max_queries=4))  # type: ignore[arg-type]
-
-    async def overload() -> tuple[list[httpx.Response], httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
-            first = [asyncio.create_task(client.post("/v1/retrieve", json=GOOD)) for _ in range(4)]
-            await asyncio.sleep(0.2)
-            refused = await client.post("/v1/retrieve", json=GOOD)
-            slow.let.set()
-            return [*await asyncio.gather(*first), await client.post("/v1/retrieve", json=GOOD)], refused
-
-    served, refused = asyncio.run(overload())
-    assert [response.status_code for response in served] == [200] * 5
-    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-    assert refused.json()["error"]["code"] == "overloaded"
-
-
-def test_nobody_waits_for_what_a_language_model_writes(folder: Path) -> None:
-    let = threading.Event()
-
-    def write(queries: list[str], seeds: list[int]) -> list[tuple[str, ...]]:
-        assert queries == ["warm"] or let.wait(20)
-        return [(f"raw {text}", str(seed)) for text, seed in zip(queries, seeds, strict=True)]
-
-    app = application(open_version([folder], "onnx", 1, Writer(write=write, lineage="policy")))  # type: ignore[arg-type]
-
-    async def both() -> tuple[list[httpx.Response], httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://server") as client:
-            slow = asyncio.create_task(client.post("/v1/retrieve", json=GOOD | {"method": "r4t_folm"}))
-            await asyncio.sleep(0.1)
-            quick = [await client.post("/v1/retrieve", json=GOOD) for _ in range(2)]
-            assert not slow.done()
-            let.set()
-            return quick, await slow
-
-    quick, slow = asyncio.run(both())
-    assert [response.status_code for response in [*quick, slow]] == [200] * 3
-
-
-def test_what_takes_too_long_is_given_up(version: Version) -> None:
-    slow = Slow(version)
-    app = application(slow, Serve(timeout=0.1))  # type: ignore[arg-type]
-    (response,) = send(app, GOOD)
-    assert (response.status_code, response.json()["error"]["code"]) == (503, "timeout")
-    slow.let.set()
-    assert send(app, GOOD)[0].status_code == 200
-
-
-def test_a_body_that_does_not_arrive_is_given_up(version: Version) -> None:
-    with running(application(version, Serve(body_timeout=0.3))) as url:
-
-        def dripping() -> Any:
-            yield b"{"
-            time.sleep(1.0)
-            yield b"}"
-
-        with httpx.Client() as client:
-            response = client.post(
-                f"{url}/v1/retrieve", content=dripping(), headers={"content-type": "application/json"}
-            )
-            assert response.status_code == 408
-        assert httpx.get(f"{url}/healthz").status_code == 200
-
-
-def test_a_new_version_takes_over_without_a_failed_request(folder: Path, tmp_path: Path) -> None:
-    served = Path(shutil.copytree(folder, tmp_path / "served"))
-    other = tmp_path / "other"
-    export(folder.parent / "run", other, onnx=True)
-    settings = Serve(watch=0.05)
-    service = Service(opened(served), settings)
-    outcomes: list[str] = []
-    watcher = Watcher([served], lambda: opened(served), service, settings.watch, outcomes.append)
-    known = {service.version.lineage}
-    answers: list[dict[str, Any]] = []
-    stop = threading.Event()
-
-    def ask(url: str) -> None:
-        with httpx.Client(base_url=url) as client:
-            while not stop.is_set():
-                answers.append(found(client.post("/v1/retrieve", json={"queries": ["leek", "rice"], "k": 4})))
-
-    with running(serving_app(service, settings, watcher=watcher)) as url:
-        threads = [threading.Thread(target=ask, args=(url,)) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for _ in range(3):
-            old = service.version.lineage
-            export(folder.parent / "run", served, onnx=True)
-            deadline = time.monotonic() + 30
-            while service.version.lineage == old:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            known.add(service.version.lineage)
-            time.sleep(0.2)
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert outcomes == ["taken"] * 3
-    assert {answer["lineage"] for answer in answers} == known, "every version answered, and no other"
-    assert len({tuple(ids(answer)) for answer in answers}) == 1, "the same retriever in every version"
-
-
-def test_a_version_that_cannot_be_opened_leaves_the_old_one(folder: Path, tmp_path: Path) -> None:
-    served = Path(shutil.copytree(folder, tmp_path / "served"))
-    service = Service(opened(served), Serve())
-    outcomes: list[str] = []
-    watcher = Watcher([served], lambda: opened(served), service, 1.0, outcomes.append)
-    lineage = service.version.lineage
-    assert not watcher.look(), "nothing new"
-    manifest = json.loads((served / "manifest.json").read_text())
-    (served / "model.onnx").write_bytes(b"broken")
-    (served / "manifest.json").write_text(json.dumps(manifest | {"finished": "later"}))
-    assert not watcher.look()
-    assert not watcher.look()
-    assert outcomes == ["failed"], "said once"
-    assert service.version.lineage == lineage
-    (served / "manifest.json").unlink()
-    assert not watcher.look()
-    service.close()
-
-
-def test_a_watcher_that_was_stopped_takes_no_version(folder: Path, tmp_path: Path) -> None:
-    served = Path(shutil.copytree(folder, tmp_path / "served"))
-    service = Service(opened(served), Serve())
-    watcher = Watcher([served], lambda: opened(served), service, 1.0)
-    lineage = service.version.lineage
-    export(folder.parent / "run", served, onnx=True)
-    watcher.stop()
-    assert not watcher.look()
-    assert service.version.lineage == lineage
-    service.close()
-
-
 def test_metrics_count_what_happened(version: Version) -> None:
     app = application(version)
     send(app, GOOD, GOOD | {"method": "mmr"}, {"query": ""})
@@ -473,21 +313,6 @@ def test_metrics_count_what_happened(version: Version) -> None:
     assert 'r4t_sets_total{method="mmr"} 1.0' in text
     assert f'r4t_version{{lineage="{version.lineage}"}} 1.0' in text
     assert "r4t_waiting_queries 0.0" in text
-
-
-def test_stopping_finishes_what_was_admitted(version: Version) -> None:
-    slow = Slow(version)
-    settings = Serve()
-    answered: list[httpx.Response] = []
-    with running(application(slow, settings)) as url:  # type: ignore[arg-type]
-        thread = threading.Thread(
-            target=lambda: answered.append(httpx.post(f"{url}/v1/retrieve", json=GOOD, timeout=20))
-        )
-        thread.start()
-        assert slow.asked.wait(20)
-        threading.Timer(0.3, slow.let.set).start()
-    thread.join()
-    assert answered[0].status_code == 200
 
 
 def test_folders_that_cannot_be_served_say_why(folder: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from benchmarks.hostile import Tally, attack
+from benchmarks.slow_clients import linger
 from r4t.config import Serve
 from r4t.serving.patience import patient_protocol
 from r4t.serving.version import Version
@@ -90,3 +91,65 @@ def test_both_protocols_wait_for_a_head_and_not_for_an_answer(base: type[asyncio
         start = time.monotonic()
         assert one.recv(100) == b""
         assert 0.2 < time.monotonic() - start < 15
+
+
+def _answering(size: int) -> Any:
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % size)]})
+        await send({"type": "http.response.body", "body": bytes(size)})
+
+    return app
+
+
+def _taken(url: str, asked: bytes, first: float, each: float = 0.0) -> int:
+    """Bytes of an answer that reach a client which reads after `first` seconds, a little every `each` seconds."""
+    with socket.socket() as client:
+        client.settimeout(20)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", int(urlsplit(url).port or 0)))
+        client.sendall(asked)
+        time.sleep(first)
+        taken = 0
+        try:
+            while part := client.recv(8192):
+                taken += len(part)
+                time.sleep(each)
+        except ConnectionResetError:
+            pass
+        return taken
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("base", [H11Protocol, HttpToolsProtocol])
+@pytest.mark.parametrize("size", [100_000, 4_000_000])
+def test_who_asks_and_does_not_read_is_cut_off(base: type[asyncio.Protocol], loop: Any, size: int) -> None:
+    """Of the smaller answer less is left than uvicorn takes notice of."""
+    protocol: Any = patient_protocol(0.3, base)
+    config = uvicorn.Config(_answering(size), http=protocol, loop=loop, lifespan="off", log_level="error")
+    with listening(config, sending=8192) as url:
+        for connection in (b"", b"connection: close\r\n"):
+            asked = b"GET / HTTP/1.1\r\nhost: x\r\n" + connection + b"\r\n"
+            assert 0 < _taken(url, asked, first=1.5) < size, connection
+
+
+@pytest.mark.parametrize("base", [H11Protocol, HttpToolsProtocol])
+def test_who_reads_slowly_gets_all(base: type[asyncio.Protocol]) -> None:
+    size = 600_000
+    protocol: Any = patient_protocol(1.0, base)
+    config = uvicorn.Config(_answering(size), http=protocol, lifespan="off", log_level="error")
+    with listening(config, sending=8192) as url:
+        start = time.monotonic()
+        asked = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        assert _taken(url, asked, first=0.5, each=0.02) > size
+        assert time.monotonic() - start > 2.0, "for longer than the client may take none of it"
+
+
+def test_clients_that_take_their_time_are_let_go(version: Version) -> None:
+    settings = Serve(body_timeout=0.5, max_waiting=4096)
+    with running(application(version, settings), settings) as url:
+        outcomes = asyncio.run(linger("127.0.0.1", int(urlsplit(url).port or 0), 4, 8.0))
+        assert outcomes["drip_head"] == {"closed": 4}
+        assert outcomes["drip_body"] == {"408": 4}
+        assert outcomes["slow_reader"] == {"cut": 4}
+        assert httpx.post(f"{url}/v1/retrieve", json={"query": "leek"}).status_code == 200

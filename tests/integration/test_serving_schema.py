@@ -10,13 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
 from serving_fixtures import application, exported, get, opened
+from support import needed
 
 from r4t.config import Serve
 from r4t.serving.openapi import document
 from r4t.serving.version import Version
 
-schemathesis = pytest.importorskip("schemathesis")
-positive_data_acceptance = pytest.importorskip("schemathesis.specs.openapi.checks").positive_data_acceptance
+schemathesis = needed("schemathesis")
+positive_data_acceptance = needed("schemathesis.specs.openapi.checks").positive_data_acceptance
 SETTINGS: dict[str, Any] = {
     "deadline": None,
     "derandomize": True,
