@@ -205,7 +205,7 @@ def hostile(folder: Path, way: Way, count: int) -> dict[str, Any]:
             return tally, sum(closed)
 
         tally, closed = asyncio.run(it())
-        slow = asyncio.run(linger(host, port, 5, 30.0))
+        slow = asyncio.run(linger(host, port, 3, 30.0))  # more large requests than 3 are turned away at once
         good = httpx.post(f"{url}/v1/retrieve", json={"query": "soup"}, timeout=60)
         return {
             "requests": count,
