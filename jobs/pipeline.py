@@ -70,7 +70,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray, folder), stopping_cleanly():
         save_config(folder, config)
         clear_partial(folder)
-        with closing(Run(folder, config, _sinks(folder, config))) as run:
+        with closing(Run(folder, config, _sinks(folder, config, needs_ray))) as run:
             if needs_ray and (notice := _engine_notice(config)):
                 run.say(notice)
             for name in wanted:
@@ -216,12 +216,18 @@ def _check_late_mistakes(config: Config, wanted: list[str]) -> None:
         check_model(config.policy.model, config)
 
 
-def _sinks(folder: Path, config: Config) -> tuple[Sink, ...]:
-    if config.tracking.wandb == "disabled":
-        return ()
-    from jobs.wandb_sink import WandbSink
+def _sinks(folder: Path, config: Config, on_ray: bool) -> tuple[Sink, ...]:
+    """Beside the metrics file: Prometheus through Ray, where it runs, and W&B, where it is wanted."""
+    sinks: list[Sink] = []
+    if config.tracking.wandb != "disabled":
+        from jobs.wandb_sink import WandbSink
 
-    return (WandbSink(folder, config),)
+        sinks.append(WandbSink(folder, config))
+    if on_ray:
+        from cluster.gauges import Gauges
+
+        sinks.append(Gauges())
+    return tuple(sinks)
 
 
 def _where(folder: Path) -> str:
