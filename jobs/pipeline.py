@@ -22,6 +22,7 @@ from jobs.run import Run, save_config
 from r4t.config import Config, flatten, parse_config
 from r4t.errors import UserError
 from r4t.lineage import clear_partial, is_finished, read_manifest
+from r4t.seats import describe
 from r4t.tracking import Sink
 from r4t.verify import seal_run
 
@@ -73,6 +74,8 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         with closing(Run(folder, config, _sinks(folder, config, needs_ray))) as run:
             if needs_ray and (notice := _engine_notice(config)):
                 run.say(notice)
+            if needs_ray:
+                run.say("\n".join(describe(config)))
             for name in wanted:
                 if new := not is_finished(folder / name):
                     run.began(name)
