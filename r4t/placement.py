@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -65,7 +66,9 @@ def pack(asked: Sequence[Wanted], machines: Sequence[Machine]) -> list[int | Non
 
 def fits(config: Config, machines: Sequence[Machine]) -> bool:
     """Whether every bundle finds room."""
-    return None not in pack(wanted(config), machines)
+    asked = wanted(config)
+    whole = total([machine.resources for machine in machines])
+    return _holds(whole, total([one.resources for one in asked])) and None not in pack(asked, machines)
 
 
 def hopeless(config: Config, machines: Sequence[Machine]) -> bool:
@@ -107,9 +110,10 @@ def changes(config: Config, machines: Sequence[Machine]) -> list[str]:
         now = float(flatten(config)[key])
         step = 1.0 if key in COUNTS else GRID
         for n in range(int((now - SLACK) / step), 0 if step == 1.0 or key != "scorer.gpus" else -1, -1):
-            other = _with(config, key, round(n * step, 2))
-            if other is not None and fits(other[0], machines):
-                found.append((1 - n * step / now, f"--set {other[1]} (now {now:g})"))
+            names, other = _with(config, key, round(n * step, 2))
+            if fits(other, machines) and _taken(other):
+                settings = " ".join(f"--set {name}={n * step:g}" for name in names)
+                found.append((1 - n * step / now, f"{settings} (now {now:g})"))
                 break
     return [text for _, text in sorted(found)[:3]] + [more for more in [nodes_to_add(config, machines)] if more]
 
@@ -129,8 +133,10 @@ def nodes_to_add(config: Config, machines: Sequence[Machine]) -> str:
         need = [one.resources for one in without if one.pool == pool]
         size = {name: max(size.get(name, 0.0), *(one.get(name, 0.0) for one in need)) for name in ("CPU", "GPU")}
         new = Machine(resources={name: amount for name, amount in size.items() if amount}, pool=pool)
-        here.append(new)
-        added.append(f"{amounts(new.resources)}{f', labelled pool={pool}' if pool else ''}")
+        most = max(total(need).get(name, 0.0) / amount for name, amount in new.resources.items())
+        count = max(1, math.ceil(most - SLACK))  # fewer cannot do
+        here += [new] * count
+        added += [f"{amounts(new.resources)}{f', labelled pool={pool}' if pool else ''}"] * count
         places = pack(asked, here)
     kinds = {what: added.count(what) for what in added}
     if not added:
@@ -138,19 +144,25 @@ def nodes_to_add(config: Config, machines: Sequence[Machine]) -> str:
     return "add " + " and ".join(f"{n} node{'s' if n > 1 else ''} of {what}" for what, n in kinds.items())
 
 
-def _with(config: Config, key: str, value: float) -> tuple[Config, str] | None:
-    """The configuration with another value, and the settings to give; None where R4T would refuse it."""
+def _with(config: Config, key: str, value: float) -> tuple[list[str], Config]:
+    """The configuration with another value, unchecked, and the keys that hold it; colocated, counts are equal."""
     names = [key]
     if config.rollout.colocate and key in ("rollout.workers", "learner.ranks"):
         names = ["rollout.workers", "learner.ranks"]
-    raw = config.model_dump(mode="json")
     for name in names:
         section, _, leaf = name.partition(".")
-        raw[section][leaf] = int(value) if name in COUNTS else value
+        changed = getattr(config, section).model_copy(update={leaf: int(value) if name in COUNTS else value})
+        config = config.model_copy(update={section: changed})
+    return names, config
+
+
+def _taken(config: Config) -> bool:
+    """Whether R4T would run it."""
     try:
-        return parse_config(raw), " --set ".join(f"{name}={value:g}" for name in names)
+        parse_config(config.model_dump(mode="json"))
     except UserError:
-        return None
+        return False
+    return True
 
 
 def _largest(one: Wanted, machines: Sequence[Machine]) -> str:

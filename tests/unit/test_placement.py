@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from typing import Any
 
 import pytest
@@ -121,6 +122,14 @@ def test_what_empty_machines_could_hold_in_another_order_is_not_hopeless() -> No
     assert not hopeless(SMALL, [Machine(resources={"CPU": 4.25})])
     assert hopeless(SMALL, [Machine(resources={"CPU": 4.2})])
     assert hopeless(SMALL, [Machine(resources={"CPU": 0.9})] * 9)  # no node holds a rollout worker
+
+
+def test_hundreds_of_bundles_are_refused_within_seconds() -> None:
+    began = time.process_time()
+    said = refusal(config(rollout={"workers": 500, "cpus": 1}), [Machine(resources={"CPU": 2.0})])
+    assert time.process_time() - began < 20
+    assert "--set rollout.workers=1 (now 500)" in said
+    assert re.search(r"add \d+ nodes of 2 CPUs", said)
 
 
 def test_colocated_counts_change_together() -> None:
