@@ -8,8 +8,7 @@ from typing import Literal
 import torch
 
 from r4t.config import Config
-
-Role = Literal["rollout", "learner", "scorer", "shard"]
+from r4t.seats import Role, gpus, shares_gpus
 
 
 def cores() -> int:
@@ -38,20 +37,6 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
         env |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         env["TORCHDYNAMO_DISABLE"] = "1"  # compiling costs seconds at start and needs a C++ compiler
     return env
-
-
-def gpus(role: Role, config: Config) -> float:
-    """GPUs one actor of `role` holds; colocated, a learner rank and a rollout worker share one."""
-    if config.cluster.device == "cpu":
-        return 0.0
-    if role in ("scorer", "shard"):
-        return config.scorer.gpus
-    return 0.5 if shares_gpus(config) else 1.0
-
-
-def shares_gpus(config: Config) -> bool:
-    """Whether each learner rank has a rollout worker on its GPU."""
-    return config.cluster.device == "cuda" and config.rollout.colocate
 
 
 def weight_transport(config: Config) -> Literal["file", "nccl", "ipc"]:

@@ -12,8 +12,9 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.devices import collective_backend, role_environment
-from cluster.roles import Placement, Seat
+from cluster.roles import Placement
 from r4t.config import Config
+from r4t.seats import Seat
 
 GRACE = 10.0  # seconds in which a dead rank must show after its neighbours failed
 LOST = (
@@ -138,7 +139,7 @@ def start_deepspeed(config: Config) -> Any:
 
 
 def _gpus(config: Config) -> float:
-    from cluster.devices import gpus
+    from r4t.seats import gpus
 
     return gpus("learner", config)
 

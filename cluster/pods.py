@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.devices import gpus
-from cluster.roles import bundles, pools, seats
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.footprint import Footprint, Kind
+from r4t.seats import bundles, gpus, pools, retriever_ranks, seats
 
 MARGIN = 1.25  # of memory requested over memory reckoned
 NODE_GIB = 1.0  # raylet and agents
@@ -93,10 +92,8 @@ def loads(config: Config, memory: Mapping[Kind, Footprint]) -> list[Load]:
 
 def retriever_loads(config: Config, memory: Mapping[Kind, Footprint]) -> list[Load]:
     """Of the retriever's ranks. Without GPUs the one to compare trains at the same time (jobs/train_retriever.py)."""
-    share = gpus("learner", config)
-    groups = 1 + (config.evaluate.zero_shot_diffusion and not share)
-    one = Load(cpus=RETRIEVER_CPUS, gpus=share, memory_gib=MARGIN * memory["retriever"].host)
-    return [one] * (groups * config.retriever.ranks)
+    one = Load(cpus=RETRIEVER_CPUS, gpus=gpus("learner", config), memory_gib=MARGIN * memory["retriever"].host)
+    return [one] * retriever_ranks(config)
 
 
 def pack(wanted: list[Load], node: Node, pods: list[Load] | None = None) -> list[Load]:

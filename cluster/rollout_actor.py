@@ -9,10 +9,11 @@ from typing import Any
 
 import ray
 
-from cluster.devices import gpus, role_environment
+from cluster.devices import role_environment
 from cluster.engine import open_engine
 from cluster.roles import Placement
 from r4t.config import Config
+from r4t.seats import gpus
 from r4t.types import Completion, Sampled
 
 

@@ -20,7 +20,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
 from ray.exceptions import RayActorError
 
-from cluster.devices import gpus, role_environment
+from cluster.devices import role_environment
 from cluster.engine import open_engine
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import run_encoder
@@ -28,6 +28,7 @@ from r4t.catalog.index import open_index
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.scoring import SetScorer
+from r4t.seats import gpus
 from r4t.sets.known import KnownTexts
 from r4t.sets.parsed import ParseCount, count_parsed
 from r4t.sets.records import Written, build_shard, scoring_config

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.devices import gpus, role_environment
+from cluster.devices import role_environment
 from cluster.engine import PromptTokens, open_engine
 from r4t.config import load_config
 from r4t.errors import UserError
 from r4t.fanout import parse
 from r4t.policy import load_tokenizer
+from r4t.seats import gpus
 from r4t.serving.lineage import policy_lineage
 from r4t.serving.methods import Writer
 

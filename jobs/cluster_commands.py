@@ -117,13 +117,14 @@ def bench(
 def doctor(
     storage: Annotated[Path, typer.Option(help="Where runs will be written.")] = Path("runs"),
     address: Annotated[str | None, typer.Option(help="A Ray cluster (auto, HOST:PORT): examine its nodes too.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Import the engines without having them work.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Examine this machine or cluster: engines, versions, storage, ports, memory; each failure says what to do."""
     from jobs.doctor import examine, show
     from r4t.lineage import to_json
 
-    found = examine(storage, address)
+    found = examine(storage, address, quick)
     typer.echo(to_json(found) if as_json else show(found))
     if not found["healthy"]:
         raise typer.Exit(1)

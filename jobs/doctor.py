@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from jobs.checks import Check, check_reachable, machine_checks
+from jobs.engine_checks import engine_checks
 
 PACKAGES = {  # what to import -> distributions that may provide it
     "torch": ("torch",),
@@ -40,14 +41,17 @@ DEVICES = (
 )
 
 
-def examine(storage: Path, address: str | None = None) -> dict[str, Any]:
+def examine(storage: Path, address: str | None = None, quick: bool = False) -> dict[str, Any]:
     """Machine, versions, the result of importing each engine in a process of its own, and every check.
 
-    `storage` is where runs will be written; with `address` the nodes of that Ray cluster are examined too.
+    `storage` is where runs will be written; with `address` the nodes of that Ray cluster are examined too. Unless
+    `quick`, every engine works for a moment (`jobs.engine_checks`).
     """
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         packages = dict(zip(PACKAGES, pool.map(_package, PACKAGES, PACKAGES.values()), strict=True))
-    checks = machine_checks(storage) + (cluster_checks(address, storage) if address else [])
+    devices = _gpus() if packages["torch"]["works"] else []
+    checks = machine_checks(storage) + ([] if quick else engine_checks("cuda" if devices else "cpu"))
+    checks += cluster_checks(address, storage) if address else []
     return {
         "schema": 1,
         "healthy": all(package["works"] for package in packages.values()) and all(check.ok for check in checks),
@@ -58,7 +62,7 @@ def examine(storage: Path, address: str | None = None) -> dict[str, Any]:
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
             "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
             "shared_memory_gib": round(shutil.disk_usage("/dev/shm").total / 2**30, 1),  # noqa: S108
-            "gpus": _gpus() if packages["torch"]["works"] else [],
+            "gpus": devices,
         },
         "packages": packages,
         "checks": [asdict(check) for check in checks],

@@ -22,6 +22,7 @@ from jobs.run import Run, save_config
 from r4t.config import Config, flatten, parse_config
 from r4t.errors import UserError
 from r4t.lineage import clear_partial, is_finished, read_manifest
+from r4t.seats import describe
 from r4t.tracking import Sink
 from r4t.verify import seal_run, verify
 
@@ -71,9 +72,11 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray, folder), stopping_cleanly():
         save_config(folder, config)
         clear_partial(folder)
-        with closing(Run(folder, config, _sinks(folder, config))) as run:
+        with closing(Run(folder, config, _sinks(folder, config, needs_ray))) as run:
             if needs_ray and (notice := _engine_notice(config)):
                 run.say(notice)
+            if needs_ray:
+                run.say("\n".join(describe(config)))
             for name in wanted:
                 if new := not is_finished(folder / name):
                     run.began(name)
@@ -230,12 +233,18 @@ def _check_late_mistakes(config: Config, wanted: list[str]) -> None:
         check_model(config.policy.model, config)
 
 
-def _sinks(folder: Path, config: Config) -> tuple[Sink, ...]:
-    if config.tracking.wandb == "disabled":
-        return ()
-    from jobs.wandb_sink import WandbSink
+def _sinks(folder: Path, config: Config, on_ray: bool) -> tuple[Sink, ...]:
+    """Beside the metrics file: Prometheus through Ray, where it runs, and W&B, where it is wanted."""
+    sinks: list[Sink] = []
+    if config.tracking.wandb != "disabled":
+        from jobs.wandb_sink import WandbSink
 
-    return (WandbSink(folder, config),)
+        sinks.append(WandbSink(folder, config))
+    if on_ray:
+        from cluster.gauges import Gauges
+
+        sinks.append(Gauges())
+    return tuple(sinks)
 
 
 def _where(folder: Path) -> str:

@@ -14,6 +14,8 @@ from r4t.config import Config
 from r4t.errors import UserError
 from r4t.footprint import GIB, denoiser_parameters, footprints, policy_shape
 from r4t.rates import Rates, load_rates
+from r4t.seats import describe as seat_lines
+from r4t.seats import gpus_held, retriever_ranks
 
 RATES = SHIPPED / "rates.json"
 RECIPES = 4_734  # items of the embedded catalogue
@@ -39,9 +41,10 @@ def describe(
         )
     size = _size(config, speeds, items, queries, parameters)
     memories = footprints(config, size.policy, size.items)
-    plan.check_fit(config, size.policy, memories, gpus=gpus, gpu_gib=gpu_memory, memory_gib=memory)
+    plan.check_fit(config, size, memories, gpus=gpus, gpu_gib=gpu_memory, memory_gib=memory)
     found = plan.stages(config, speeds, size)
-    held = 0 if config.cluster.device == "cpu" else plan.gpus_of(config)
+    held = 0 if config.cluster.device == "cpu" else gpus_held(config)
+    actors = plan.counts(config) | {"retriever": retriever_ranks(config)}
     return {
         "schema": 1,
         "name": config.name,
@@ -49,9 +52,10 @@ def describe(
         "rates": {"source": speeds.source, "measured": speeds.measured},
         "size": {"items": size.items, "queries": size.queries, "policy_parameters": size.policy.parameters}
         | {"retriever_parameters": size.retriever_parameters},
+        "placement": seat_lines(config),
         "stages": {name: _stage(stage, held) for name, stage in (found | {"total": plan.total(found)}).items()},
         "memory_gib": {
-            kind: {"actors": plan.counts(config).get(kind, 1), "host": round(one.host, 2), "gpu": round(one.device, 2)}
+            kind: {"actors": actors.get(kind, 1), "host": round(one.host, 2), "gpu": round(one.device, 2)}
             for kind, one in memories.items()
         },
         "simulation": _simulation(config, speeds, size),
@@ -64,6 +68,7 @@ def show(console: Console, found: dict[str, Any]) -> None:
     """The plan for people."""
     kind = "measured" if found["rates"]["measured"] else "ASSUMED, not measured"
     console.print(f"{found['name']} on {found['device']}, rates {kind}: {found['rates']['source']}")
+    console.print("\n".join(found["placement"]), soft_wrap=True)
     table = Table("stage", "time", "GPU-hours", "storage, GiB", "bottleneck")
     for name, stage in found["stages"].items():
         hours = f"{stage['gpu_hours']:.2f}" if found["device"] != "cpu" else ""

@@ -64,6 +64,11 @@ class Run:
         for sink in self._sinks:
             sink.began(stage)
 
+    def advanced(self) -> None:
+        """Tells the sinks that the stage goes on, for loops that have no numbers of their own."""
+        for sink in self._sinks:
+            sink.advanced()
+
     def finished(self, stage: str) -> None:
         """Tells the sinks that a stage has written its manifest."""
         for sink in self._sinks:
@@ -91,7 +96,7 @@ class Run:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
-            yield TerminalBar(progress, description, total)
+            yield TerminalBar(self, progress, description, total)
 
     def close(self) -> None:
         """Closes the files and sinks."""
@@ -101,12 +106,13 @@ class Run:
 
 
 class TerminalBar:
-    def __init__(self, progress: Progress, description: str, total: int) -> None:
-        self._progress = progress
+    def __init__(self, run: Run, progress: Progress, description: str, total: int) -> None:
+        self._run, self._progress = run, progress
         self._task = progress.add_task(description, total=total)
 
     def advance(self, n: int = 1) -> None:
         self._progress.advance(self._task, n)
+        self._run.advanced()
 
 
 class LineBar:
@@ -117,6 +123,7 @@ class LineBar:
 
     def advance(self, n: int = 1) -> None:
         self._done += n
+        self._run.advanced()
         now = time.monotonic()
         if now - self._spoke < LINE_EVERY:
             return

@@ -30,7 +30,6 @@ import ray
 from transformers import PreTrainedTokenizerBase
 
 from cluster.dispatch import Dispatch, Draw
-from cluster.gauges import Gauges
 from cluster.groups import Batch, GroupSource
 from cluster.launch import ActorsLost, gather
 from cluster.learner import Phase
@@ -106,7 +105,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
     """The loop, from the newest checkpoint to the last step."""
     rl = config.rl
     source = folder / "warm_start"
-    tokenizer, gauges = load_tokenizer(source), Gauges("folm")
+    tokenizer = load_tokenizer(source)
     phase = Phase(lr=rl.lr, betas=rl.betas, weight_decay=rl.weight_decay, grad_clip=rl.grad_clip)
     gather([learner.begin.remote(source, phase) for learner in actors.learners], config, LEARNERS)
     progress = resume(config, dataset, actors, folder)
@@ -141,7 +140,6 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
             values |= wall_shares(config, wall, dispatch.busy.take(), learned.get("seconds", 0.0), sync)
             values["restarts"] = sum(actors.restarts.values())
             run.log("folm", step + 1, values, line(step + 1, rl.steps, values))
-            gauges.set(values)
             bar.advance()
             if leaving := notices.leaving():
                 run.say(f"folm: {leaving} and holds learner ranks: checkpoint after step {step + 1}")

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ray
@@ -32,6 +33,7 @@ from r4t.interop.urls import with_key
 from r4t.lineage import is_finished
 from r4t.policy import load_tokenizer
 
+LOOK_EVERY = 10.0  # seconds
 FOLDER = "openrlhf"  # below folm/: prompts, checkpoints and what OpenRLHF printed
 
 
@@ -55,7 +57,7 @@ def main(config: Config, run: Run) -> None:
     work = folder / FOLDER
     command = prepare_training(config, folder, dataset)
     run.say(f"folm: OpenRLHF {TESTED} trains; its output is in {work / 'output.txt'}")
-    train(command, environment(config, run.folder), work / "output.txt")
+    train(command, environment(config, run.folder), work / "output.txt", run.advanced)
     finish(config, run.folder, work / "policy", f"openrlhf {TESTED}", {"seconds": time.perf_counter() - started})
     run.say(f"folm: OpenRLHF trained {config.rl.steps} rollout batches in {time.perf_counter() - started:.0f} s")
 
@@ -106,8 +108,12 @@ def warm_started(config: Config, run: Run, dataset: Dataset, folder: Path) -> No
         placement.release()
 
 
-def train(command: list[str], variables: dict[str, str], output: Path) -> None:
+def train(
+    command: list[str], variables: dict[str, str], output: Path, advanced: Callable[[], None] = lambda: None
+) -> None:
     """Runs the trainer to its end; what it prints goes to `output`. Stopping this process stops it too.
+
+    advanced: called while it prints, for the trainer logs no numbers here.
 
     Raises UserError where its own checks refuse the command, RuntimeError with its last lines when it fails.
     """
@@ -115,7 +121,7 @@ def train(command: list[str], variables: dict[str, str], output: Path) -> None:
         before = log.tell()
         process = subprocess.Popen(command, env=os.environ | variables, stdout=log, stderr=subprocess.STDOUT)
         try:
-            code = process.wait()
+            code = _wait(process, output, advanced)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -126,3 +132,14 @@ def train(command: list[str], variables: dict[str, str], output: Path) -> None:
         if "error: " in last and "usage: " in last:
             raise UserError(f"OpenRLHF does not accept its command (rl.openrlhf.extra?):\n{last}")
         raise RuntimeError(f"OpenRLHF's trainer ended with code {code}; all it said is in {output}:\n{last}")
+
+
+def _wait(process: subprocess.Popen[bytes], output: Path, advanced: Callable[[], None]) -> int:
+    size = output.stat().st_size
+    while True:
+        try:
+            return process.wait(timeout=LOOK_EVERY)
+        except subprocess.TimeoutExpired:
+            if (now := output.stat().st_size) != size:
+                size = now
+                advanced()

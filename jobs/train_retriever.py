@@ -7,12 +7,12 @@ from pathlib import Path
 
 import ray
 
-from cluster.devices import gpus
 from cluster.retriever_learner import RetrieverLearner
 from jobs.denoiser_training import Plan, train
 from jobs.run import Run
 from r4t.config import Config
 from r4t.lineage import is_finished
+from r4t.seats import gpus
 from r4t.sets.targets import check_rows
 
 

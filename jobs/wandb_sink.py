@@ -69,6 +69,9 @@ class WandbSink:
             run.define_metric(f"{stage}/*", step_metric=f"{stage}/step")
         run.log({f"{stage}/step": step, **{f"{stage}/{name}": value for name, value in values.items()}})
 
+    def advanced(self) -> None:
+        """Nothing: only numbers are sent."""
+
     def finished(self, stage: str, folder: Path) -> None:
         """Logs what the stage made as an artifact, and its sample sets as a table."""
         if stage in MADE:

@@ -80,7 +80,7 @@ def denoiser_parameters(config: Config) -> int:
 
 def footprints(config: Config, shape: PolicyShape, items: int) -> dict[Kind, Footprint]:
     """Memory of one actor of every role. On the CPU all of it is the host's."""
-    vectors = items * config.encoder.dim * 4 / GIB
+    vectors = vectors_gib(config, items)
     shards = config.index.shards
     denoiser = denoiser_parameters(config)
     held: dict[Kind, float] = {
@@ -104,13 +104,28 @@ def footprints(config: Config, shape: PolicyShape, items: int) -> dict[Kind, Foo
     }
 
 
-def gpu_loads(config: Config, shape: PolicyShape) -> dict[str, float]:
-    """GiB of GPU memory by who holds a GPU in stage folm; colocated, a GPU holds both and neither sleeps."""
+def gpu_loads(config: Config, shape: PolicyShape, items: int) -> dict[str, float]:
+    """GiB of GPU memory by who holds a GPU in stage folm; colocated, a GPU holds both and neither sleeps.
+
+    Scorers, or the shards of the index, share a GPU where each asks for a part of one.
+    """
     rollout = engine(config, shape) + CONTEXT
     learner = learner_states(config, shape) + learner_activations(config, shape) + CONTEXT
+    loads = {"rollout worker": rollout, "learner rank": learner}
     if config.rollout.colocate:
-        return {"GPU with a rollout worker and a learner rank": rollout + learner}
-    return {"rollout worker": rollout, "learner rank": learner}
+        loads = {"GPU with a rollout worker and a learner rank": rollout + learner}
+    if config.scorer.gpus:
+        shards = config.index.shards
+        searchers = shards if shards > 1 else config.scorer.workers
+        part = vectors_gib(config, items) / shards
+        together = min(searchers, int(1 / config.scorer.gpus + 1e-9))
+        loads[f"GPU with {together} {'shards' if shards > 1 else 'scorers'}"] = together * (part + CONTEXT)
+    return loads
+
+
+def vectors_gib(config: Config, items: int) -> float:
+    """GiB of the catalogue's vectors."""
+    return items * config.encoder.dim * 4 / GIB
 
 
 def engine(config: Config, shape: PolicyShape) -> float:

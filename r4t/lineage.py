@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
@@ -252,7 +253,8 @@ def _explain_full_disk(error: OSError, path: Path) -> Exception:
 
 def _full_disk(path: Path) -> UserError:
     return UserError(
-        f"the disk is full: {path} was not written (nothing half-written is left). Free space and run again"
+        f"the disk is full: {path} was not written by host {platform.node()} (nothing half-written is left). Free space"
+        " there and run again"
     )
 
 

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.footprint import Footprint, Kind, PolicyShape, gpu_loads
+from r4t.placement import Machine, changes
 from r4t.rates import Rates
 from r4t.schedule import Loop, Simulated, simulate
+from r4t.seats import bundles, gpus_held, seats
+from r4t.seats import total as total_amounts
 
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SIMULATED_STEPS, SPREAD = 40, 0.3
@@ -119,21 +122,26 @@ def best_split(config: Config, rates: Rates, size: Size, gpus: int, gpu_gib: flo
 
     None where no split fits into GPUs of `gpu_gib` GiB.
     """
-    found = [with_split(config, Split(workers=gpus, ranks=gpus, colocate=True))]
-    found += [with_split(config, Split(workers=gpus - n, ranks=n, colocate=False)) for n in _ranks(gpus)]
+    pair = Split(workers=1, ranks=1, colocate=False)
+    left = gpus - (gpus_held(with_split(config, pair)) - pair.gpus)  # scorers and shards may hold GPUs of their own
+    if left < 1:
+        return None
+    found = [with_split(config, Split(workers=left, ranks=left, colocate=True))]
+    found += [with_split(config, Split(workers=left - n, ranks=n, colocate=False)) for n in _ranks(left)]
     sequences = config.rl.queries_per_step * config.rl.group_size
     fits = [
         one
         for one in found
         if one.learner.ranks * one.rl.updates_per_batch <= sequences
-        and max(gpu_loads(one, size.policy).values()) <= gpu_gib
+        and max(gpu_loads(one, size.policy, size.items).values()) <= gpu_gib
     ]
     return min(fits, key=lambda one: step_seconds(one, step_parts(one, rates, size)), default=None)
 
 
 def with_split(config: Config, split: Split) -> Config:
-    """The configuration with other numbers of actors; nothing else changes."""
-    rollout = config.rollout.model_copy(update={"workers": split.workers, "colocate": split.colocate})
+    """The configuration with other numbers of actors; nothing else changes, but colocated actors share a pool."""
+    pool = config.learner.pool if split.colocate else config.rollout.pool
+    rollout = config.rollout.model_copy(update={"workers": split.workers, "colocate": split.colocate, "pool": pool})
     learner = config.learner.model_copy(update={"ranks": split.ranks})
     ranks = _divisor(config.retriever.batch, split.gpus)
     retriever = config.retriever.model_copy(update={"ranks": ranks})
@@ -142,7 +150,7 @@ def with_split(config: Config, split: Split) -> Config:
 
 def check_fit(
     config: Config,
-    shape: PolicyShape,
+    size: Size,
     memory: Mapping[Kind, Footprint],
     *,
     gpus: int | None,
@@ -150,7 +158,7 @@ def check_fit(
     memory_gib: float | None,
 ) -> None:
     """Raises UserError, with the smallest changes that help, for a configuration that the machines cannot hold."""
-    needed = gpus_of(config)
+    needed = gpus_held(config)
     if config.cluster.device == "cpu":
         total = sum(memory[kind].host * count for kind, count in counts(config).items()) + memory["driver"].host
         if memory_gib is not None and total > memory_gib:
@@ -161,20 +169,23 @@ def check_fit(
         return
     if gpus is not None and needed > gpus:
         raise UserError(
-            f"rollout.workers {config.rollout.workers} and learner.ranks {config.learner.ranks} need {needed} GPUs and"
-            f" {gpus} are given: lower them to {gpus} together, or set rollout.colocate=true with equal numbers"
+            f"rollout.workers {config.rollout.workers}, learner.ranks {config.learner.ranks} and scorer.gpus"
+            f" {config.scorer.gpus:g} need {needed} GPUs and {gpus} are given; the smallest changes that fit:"
+            f" {' | '.join(_fewer_gpus(config, gpus))}"
         )
-    for who, gib in gpu_loads(config, shape).items():
+    for who, gib in gpu_loads(config, size.policy, size.items).items():
         if gib > gpu_gib:
             raise UserError(
                 f"a {who} needs about {gib:.0f} GiB of GPU memory and a GPU has {gpu_gib:g}: {_remedy(config, who)}"
             )
 
 
-def gpus_of(config: Config) -> int:
-    """GPUs that rollout workers and learner ranks of a configuration for GPUs hold."""
-    rollout, learner = config.rollout, config.learner
-    return Split(workers=rollout.workers, ranks=learner.ranks, colocate=rollout.colocate).gpus
+def _fewer_gpus(config: Config, gpus: int) -> list[str]:
+    """As of one node with these GPUs and any number of CPUs."""
+    cpus = total_amounts(bundles(seats(config)))["CPU"]
+    found = changes(config, [Machine(resources={"CPU": cpus, "GPU": float(gpus)})])
+    both = [] if config.rollout.colocate else ["rollout.colocate=true with equal numbers"]
+    return [*found[:-1], *both, "more GPUs"]
 
 
 def counts(config: Config) -> dict[Kind, int]:
@@ -196,6 +207,8 @@ def _remedy(config: Config, who: str) -> str:
         steps += ["learner.dtype=bfloat16"] if learner.dtype == "float32" else []
         steps += [] if learner.gradient_checkpointing else ["learner.gradient_checkpointing=true"]
         steps += [f"a smaller learner.micro_tokens (now {learner.micro_tokens})", "more learner.ranks"]
+    if "scorers" in who or "shards" in who:
+        steps += [f"a larger scorer.gpus (now {config.scorer.gpus:g}), or 0 to search on the CPU", "more index.shards"]
     if "rollout" in who:
         steps += ["rollout.dtype=bfloat16"] if config.rollout.dtype == "float32" else []
         steps += [f"a smaller rollout.kv_cache_gib (now {config.rollout.kv_cache_gib:g})"]
@@ -240,7 +253,7 @@ def _retriever(config: Config, rates: Rates, size: Size) -> Stage:
     retriever, slower = config.retriever, _slower(size.retriever_parameters, rates.retriever_parameters)
     seconds = slower * retriever.steps * retriever.batch / (rates.denoise * retriever.ranks)
     if config.cluster.device != "cpu" and config.evaluate.zero_shot_diffusion:
-        seconds *= 1 if 2 * retriever.ranks <= gpus_of(config) else 2
+        seconds *= 1 if 2 * retriever.ranks <= gpus_held(config) else 2
     copies = 1 + config.evaluate.zero_shot_diffusion
     parts = {"start": rates.retriever_start, "denoiser training": seconds}
     return Stage(seconds=sum(parts.values()), storage=copies * 4 * size.retriever_parameters, parts=parts)

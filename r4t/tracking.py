@@ -13,11 +13,13 @@ from r4t.errors import UserError
 
 
 class Sink(Protocol):
-    """Receives which stage begins, the numbers of its steps, and its folder once it has finished."""
+    """Receives which stage begins, the numbers of its steps, that it advances, and its folder once it has finished."""
 
     def began(self, stage: str) -> None: ...
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None: ...
+
+    def advanced(self) -> None: ...
 
     def finished(self, stage: str, folder: Path) -> None: ...
 
@@ -42,6 +44,9 @@ class MetricsFile:
 
     def began(self, stage: str) -> None:
         """Nothing: every line names its stage."""
+
+    def advanced(self) -> None:
+        """Nothing: only numbers are kept."""
 
     def finished(self, stage: str, folder: Path) -> None:
         """Nothing: the stage's own manifest says it all."""

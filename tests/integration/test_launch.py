@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import ray
-from support import wait_for
 
-from cluster.gauges import Gauges
 from cluster.launch import ActorsLost, gather
 from cluster.preemption import Notices
 from cluster.session import start
@@ -117,20 +114,3 @@ def test_a_dead_actor_has_no_node_to_leave() -> None:
 def test_a_constructor_that_raises_is_no_loss() -> None:
     with pytest.raises(ray.exceptions.ActorDiedError, match="cannot start"):
         gather([worker(broken=True).answer.remote(0)], limit(120), "workers")
-
-
-def test_numbers_of_a_step_reach_the_metrics_endpoint() -> None:
-    Gauges("folm").set({"idle/rollout": 0.25, "reward/absent": float("nan")})
-    address = f"http://127.0.0.1:{ray.nodes()[0]['MetricsExportPort']}/metrics"
-    found: list[str] = []
-
-    def exported() -> bool:
-        with urllib.request.urlopen(address, timeout=30) as page:
-            found[:] = [line for line in page.read().decode().splitlines() if line.startswith("ray_r4t_value{")]
-        return bool(found)
-
-    wait_for("the gauges at the endpoint", exported, timeout=120, every=1.0)
-    (line,) = found
-    assert 'name="idle/rollout"' in line
-    assert 'stage="folm"' in line
-    assert line.endswith(" 0.25")

@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import openrlhf_wheel
 import pytest
 from support import ROOT
 
+from jobs import train_folm_openrlhf
 from jobs.train_folm_openrlhf import environment, prepare_training, train
 from r4t.catalog.dataset import load_dataset
 from r4t.errors import UserError
@@ -80,6 +82,17 @@ def test_training_is_prepared_from_the_warm_started_policy(tmp_path: Path) -> No
     assert len(prompts.read_text().splitlines()) == config.rl.steps * config.rl.queries_per_step
     assert Path(command[command.index("--actor.model_name_or_path") + 1]) == (run.folder / "folm/warm_start").resolve()
     assert Path(command[command.index("--reward.remote_url") + 1]).is_file()
+
+
+def test_a_trainer_progresses_while_it_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_folm_openrlhf, "LOOK_EVERY", 0.2)
+    calls: list[float] = []
+    loop = "import time\nfor _ in range(5): print('step', flush=True); time.sleep(0.5)"
+    for code, least in ((loop, 2), ("import time; time.sleep(1.5)", 0)):
+        calls.clear()
+        train([sys.executable, "-c", code], {}, tmp_path / "output.txt", lambda: calls.append(time.monotonic()))
+        assert len(calls) >= least
+        assert bool(calls) == bool(least)
 
 
 def test_a_trainer_that_fails_is_quoted(tmp_path: Path) -> None:

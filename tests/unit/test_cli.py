@@ -292,10 +292,19 @@ def _run_tables(folder: Path, items: dict, sets: dict) -> Any:
     return r4t("run", TINY, "--stage", "prepare", "--run-dir", folder / "run", *overrides)
 
 
-def test_doctor_proves_that_the_engines_load() -> None:
+def test_doctor_proves_that_the_engines_load_and_work() -> None:
     done = r4t("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.returncode == 0, done.stdout
     assert found["healthy"]
     assert all(found["packages"][name]["works"] for name in ("vllm", "deepspeed", "faiss", "ray"))
     assert found["machine"]["cpus"] >= 1
+    worked = {check["name"]: check["found"] for check in found["checks"]}
+    assert "holds published weights bit for bit" in worked["transformers"]
+    assert {"DeepSpeed", "vLLM", "FAISS"} <= worked.keys()
+
+
+def test_a_quick_doctor_only_imports() -> None:
+    done = r4t("doctor", "--json", "--quick")
+    assert done.returncode == 0, done.stdout
+    assert not {"DeepSpeed", "vLLM", "FAISS"} & {check["name"] for check in json.loads(done.stdout)["checks"]}

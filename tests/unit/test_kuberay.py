@@ -16,13 +16,13 @@ from kube_checks import CRDS, KUBERAY, crd_schema, pod_templates, policy_problem
 from support import ROOT
 
 from cluster.pods import Node, loads, pack, retriever_loads
-from cluster.roles import pools, seats
 from jobs.manifest import VERSION
 from jobs.openrlhf_command import TESTED, check_backend, pins
 from jobs.pipeline import STAGES
 from r4t.config import load_config
 from r4t.errors import UserError
 from r4t.footprint import footprints, policy_shape
+from r4t.seats import pools, seats
 
 KUSTOMIZATIONS = sorted(path.parent.relative_to(KUBERAY).as_posix() for path in KUBERAY.rglob("kustomization.yaml"))
 RENDERED = [name for name in KUSTOMIZATIONS if name.startswith(("overlays", "base", "support"))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import platform
 import signal
 import subprocess
 import time
@@ -83,6 +84,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def _check_full_disk_message(folder: Path, error: pytest.ExceptionInfo[UserError]) -> None:
     assert "the disk is full" in str(error.value)
     assert "big" in str(error.value)
+    assert f"by host {platform.node()} " in str(error.value)
     assert _names(folder) == ["kept.json"]
     assert lineage.read_json(folder / "kept.json") == {"version": 1}
 

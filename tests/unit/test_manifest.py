@@ -15,11 +15,11 @@ from support import ROOT, assert_user_error, r4t
 
 from cluster.manifest import Wish, manifests, secrets, to_yaml
 from cluster.pods import Load, Node, loads, pack, retriever_loads, worker_groups
-from cluster.roles import bundles, seats
 from jobs.manifest import VERSION, write
 from r4t.config import Config, load_config, parse_config
 from r4t.errors import UserError
 from r4t.footprint import footprints, learner_states, policy_shape
+from r4t.seats import bundles, seats
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
 NODE = Node(cpus=48, gpus=8, memory_gib=384)

@@ -16,9 +16,11 @@ from support import ROOT
 from jobs.plan import describe, duration, show
 from r4t import plan
 from r4t.config import Config, load_config, parse_config
+from r4t.config.policy import Scorer
 from r4t.errors import UserError
 from r4t.footprint import PolicyShape, footprints, policy_shape
 from r4t.rates import Rates, load_rates
+from r4t.seats import gpus_held
 
 SHIPPED = ROOT / "benchmarks" / "rates.json"
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -109,7 +111,7 @@ def test_the_best_split_is_the_best_of_all(gpus: int) -> None:
     def seconds(one: Config) -> float:
         return plan.step_seconds(one, plan.step_parts(one, RATES, SIZE))
 
-    assert plan.gpus_of(best) == gpus
+    assert gpus_held(best) == gpus
     assert plan.best_split(config, RATES, SIZE, gpus, gpu_gib=4.0) is None
     assert seconds(best) == min(seconds(plan.with_split(config, split)) for split in every)
     parse_config(best.model_dump(mode="json"))  # a configuration that R4T would take
@@ -126,7 +128,7 @@ def test_a_stage_names_what_it_spends_most_on() -> None:
 
 def test_both_retrievers_train_at_once_where_each_has_a_gpu() -> None:
     two, one = gpu_config(workers=1, ranks=1), gpu_config(workers=1, ranks=1, colocate=True)
-    assert (plan.gpus_of(two), plan.gpus_of(one)) == (2, 1)
+    assert (gpus_held(two), gpus_held(one)) == (2, 1)
     alone = two.retriever.steps * two.retriever.batch / 2_000
     assert plan.stages(two, RATES, SIZE)["retriever"].seconds == pytest.approx(alone)
     assert plan.stages(one, RATES, SIZE)["retriever"].seconds == pytest.approx(2 * alone)
@@ -138,6 +140,16 @@ def test_both_retrievers_train_at_once_where_each_has_a_gpu() -> None:
         (gpu_config(workers=6, ranks=4), {"gpus": 8}, ["need 10 GPUs and 8 are given", "rollout.colocate"]),
         (gpu_config(), {"gpu_gib": 10.0}, ["a learner rank needs about", "zero_stage=3", "gradient_checkpointing"]),
         (gpu_config(colocate=True), {"gpu_gib": 20.0}, ["a GPU with a rollout worker", "kv_cache_gib"]),
+        (
+            gpu_config(workers=6, ranks=2).model_copy(update={"scorer": Scorer(workers=2, gpus=0.5)}),
+            {"gpus": 8},
+            ["scorer.gpus 0.5 need 9 GPUs and 8 are given", "--set scorer.gpus=0 ", "--set rollout.workers=5 "],
+        ),
+        (
+            gpu_config().model_copy(update={"scorer": Scorer(workers=60, gpus=0.02)}),
+            {},
+            ["a GPU with 50 scorers needs about 10", "a larger scorer.gpus (now 0.02)"],
+        ),
         (Config(), {"memory_gib": 2.0}, ["2 are given", "learner.micro_tokens"]),
     ],
 )
@@ -146,7 +158,7 @@ def test_what_cannot_fit_is_refused_with_the_change_that_helps(
 ) -> None:
     limits: dict[str, Any] = {"gpus": None, "gpu_gib": 80.0, "memory_gib": None} | given
     with pytest.raises(UserError) as raised:
-        plan.check_fit(config, SIZE.policy, footprints(config, SIZE.policy, SIZE.items), **limits)
+        plan.check_fit(config, SIZE, footprints(config, SIZE.policy, SIZE.items), **limits)
     assert [fragment for fragment in fragments if fragment not in str(raised.value)] == []
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.devices import search_device, weight_transport
-from cluster.roles import bundles, seats
 from r4t.config import Config, parse_config
+from r4t.seats import bundles, seats
 
 
 def config(device: str, colocate: bool) -> Config:

@@ -70,9 +70,17 @@ class Recorder:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, dict[str, float]]] = []
         self.closed = False
+        self.advances = 0
 
     def write(self, stage: str, step: int, values: dict[str, float]) -> None:
         self.seen.append((stage, step, dict(values)))
+
+    def began(self, stage: str) -> None: ...
+
+    def advanced(self) -> None:
+        self.advances += 1
+
+    def finished(self, stage: str, folder: Path) -> None: ...
 
     def close(self) -> None:
         self.closed = True
@@ -95,13 +103,15 @@ def test_progress_off_a_terminal_speaks_at_intervals(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_module, "LINE_EVERY", 0.0)
-    with Run(tmp_path, Config()).progress("encoding", 4) as bar:
+    sink = Recorder()
+    with Run(tmp_path, Config(), (sink,)).progress("encoding", 4) as bar:
         bar.advance()
         bar.advance(3)
     assert [line.split("  ")[:2] for line in capsys.readouterr().out.splitlines()] == [
         ["encoding", "1/4"],
         ["encoding", "4/4"],
     ]
+    assert sink.advances == 2
 
 
 def test_the_saved_config_is_the_resolved_one(tmp_path: Path) -> None:
