@@ -25,7 +25,7 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     own = {
-        "rollout": config.rollout.threads or cores(),
+        "rollout": config.rollout.threads or max(1, cores() // config.rollout.tensor_parallel),
         "scorer": max(1, cores() // config.scorer.workers),
         "shard": max(1, cores() // config.index.shards),
         "learner": max(1, cores() // config.learner.ranks),

@@ -121,7 +121,7 @@ class PolicyLearner:
         """*Collective.* Meets the rollout workers for GPU weight transfers (`nccl` or `ipc`)."""
         from cluster.weights_device import DeviceSender, EngineClient, LearnerSource
 
-        client = EngineClient(rollouts, self.config.cluster.call_timeout)
+        client = EngineClient(rollouts, self.config.cluster.call_timeout, self.config.rollout.tensor_parallel)
         self.sender = DeviceSender(kind, self.rank, LearnerSource(self.engine.module, self._stage), client)
 
     def send_weights(self, version: int) -> int:

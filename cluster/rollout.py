@@ -30,6 +30,10 @@ class RolloutEngine:
         self.llm = LLM(
             str(model_dir),
             dtype=config.rollout.dtype,
+            tensor_parallel_size=config.rollout.tensor_parallel,
+            distributed_executor_backend="mp"
+            if config.rollout.tensor_parallel > 1
+            else None,  # not Ray: one node, one seat
             max_model_len=config.policy.max_length,
             max_num_seqs=config.rollout.max_num_seqs,
             kv_cache_memory_bytes=int(config.rollout.kv_cache_gib * 2**30),
@@ -132,8 +136,8 @@ class RolloutEngine:
         """Hash of every parameter the engine computes with, in Hugging Face naming. Needs weights to have arrived."""
         if not self._shapes:
             raise RuntimeError("no weights have arrived yet: publish a version before asking for its digest")
-        (digests,) = self.llm.collective_rpc("digest_weights", args=(self._shapes,))
-        return digests
+        digests: list[dict[str, str]] = self.llm.collective_rpc("digest_weights", args=(self._shapes,))
+        return digests[0]  # all that split the policy have the same ones
 
 
 def _sampled(output: CompletionOutput) -> tuple[float, ...]:

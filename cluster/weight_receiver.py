@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from vllm.distributed import tensor_model_parallel_all_gather
 
 from r4t.digest import tensor_digest
 
@@ -39,7 +40,7 @@ class WeightReceiver:
         """Hashes of the live weights under the Hugging Face names and shapes they arrived with.
 
         vLLM fuses some (q, k and v; gate and up): a part lies behind the parts before it. A tied head is hashed as the
-        engine applies it.
+        engine applies it. Workers that split a policy put each weight together from their shares.
         """
         model, tied = self._model_and_tied_head()
         fused = {part: whole for whole, parts in model.packed_modules_mapping.items() for part in parts}
@@ -51,10 +52,16 @@ class WeightReceiver:
                 live = (owner, _live(model, owner))
             prefix, part, leaf = _split(name)
             siblings = model.packed_modules_mapping.get(fused.get(part, ""), [part])
-            start = sum(shapes[f"{prefix}{other}.{leaf}"][0] for other in siblings[: siblings.index(part)])
-            digests[name] = tensor_digest(live[1][start : start + shape[0]])
+            rows = [shapes[f"{prefix}{other}.{leaf}"][0] for other in siblings]
+            if len(siblings) > 1:
+                rows = _shares(rows, live[1].shape[0])
+                start = sum(rows[: siblings.index(part)])
+                own = live[1][start : start + rows[siblings.index(part)]]
+            else:
+                own = live[1]
+            digests[name] = tensor_digest(_whole(own, shape))
         if tied is not None:
-            digests[HEAD] = tensor_digest(_applied(tied, tied.embedding_dim)[: shapes[EMBEDDINGS][0]])
+            digests[HEAD] = tensor_digest(_whole(_applied(tied, tied.embedding_dim), shapes[EMBEDDINGS]))
         return digests
 
     def _model_and_tied_head(self) -> tuple[Any, Any]:
@@ -81,7 +88,30 @@ def _live(model: torch.nn.Module, name: str) -> torch.Tensor:
     module, _, leaf = name.rpartition(".")
     layer: Any = model.get_submodule(module)
     tensor: torch.Tensor = getattr(layer, leaf)
-    return tensor if tensor.numel() else _applied(layer, layer.input_size)
+    return tensor if tensor.numel() else _applied(layer, layer.input_size_per_partition)
+
+
+def _shares(rows: list[int], held: int) -> list[int]:
+    """Rows of each fused part that one worker holds, `held` of all of them.
+
+    Raises RuntimeError where there are more workers than key-value heads, which are then held more than once.
+    """
+    split = sum(rows) // held
+    if split * held != sum(rows):
+        raise RuntimeError(f"{held} of {sum(rows)} rows are no even share: lower rollout.tensor_parallel")
+    return [count // split for count in rows]
+
+
+def _whole(own: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """A weight of that shape from the shares of all workers, cut along the one dimension in which they are too small.
+
+    Where they are not split, the rows that vLLM pads the vocabulary with go.
+    """
+    for dim, size in enumerate(shape):
+        if own.shape[dim] < size:
+            own = tensor_model_parallel_all_gather(own.contiguous(), dim)
+            break
+    return own[: shape[0]]
 
 
 def _applied(layer: Any, width: int) -> torch.Tensor:

@@ -42,15 +42,19 @@ class LearnerSource(WeightSource):
 class EngineClient:
     """What vLLM's trainer engine asks of the rollout workers, each an engine of its own (no data parallelism).
 
-    vLLM's Ray client sends every actor the same `rank_offset`, so that several engines would claim one NCCL rank.
+    split: over how many GPUs each splits the policy. vLLM's Ray client sends every actor the same `rank_offset`, so
+    that several engines would claim one NCCL rank.
     """
 
-    def __init__(self, rollouts: Sequence[Any], timeout: float) -> None:
-        self.rollouts, self.timeout = rollouts, timeout
+    def __init__(self, rollouts: Sequence[Any], timeout: float, split: int = 1) -> None:
+        self.rollouts, self.timeout, self.split = rollouts, timeout, split
         self.version = 0
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
-        self._all("init", [init_info | offset for offset in rank_offsets(init_info, len(self.rollouts))])
+        self._all("init", [init_info | offset for offset in self._offsets(init_info)])
+
+    def _offsets(self, init_info: dict[str, Any]) -> list[dict[str, int]]:
+        return rank_offsets(init_info, len(self.rollouts), self.split)
 
     def start_weight_update(self) -> None:
         self._all("start", [{}] * len(self.rollouts))
@@ -71,9 +75,9 @@ class EngineClient:
         ray.get(calls)
 
 
-def rank_offsets(init_info: dict[str, Any], engines: int) -> list[dict[str, int]]:
-    """Engine i is NCCL rank 1 + i, after the learner's 0; CUDA IPC has no ranks."""
-    return [{"rank_offset": 1 + i} if "rank_offset" in init_info else {} for i in range(engines)]
+def rank_offsets(init_info: dict[str, Any], engines: int, split: int = 1) -> list[dict[str, int]]:
+    """Engines follow the learner's NCCL rank 0, each with `split` ranks; CUDA IPC has none."""
+    return [{"rank_offset": 1 + i * split} if "rank_offset" in init_info else {} for i in range(engines)]
 
 
 class DeviceSender:
@@ -90,7 +94,7 @@ class DeviceSender:
             rank=rank,
             master_address=ray.util.get_node_ip_address(),
             master_port=_free_port(),
-            world_size=1 + len(client.rollouts),
+            world_size=1 + len(client.rollouts) * client.split,
         )
         self.engine = NCCLTrainerWeightTransferEngine.trainer_init(nccl, client=client, source=source)
 

@@ -35,7 +35,9 @@ def gpus(role: Role, config: Config) -> float:
         return 0.0
     if role in ("scorer", "shard"):
         return config.scorer.gpus
-    return 0.5 if shares_gpus(config) else 1.0
+    if shares_gpus(config):
+        return 0.5
+    return float(config.rollout.tensor_parallel) if role == "rollout" else 1.0
 
 
 def shares_gpus(config: Config) -> bool:

@@ -118,6 +118,7 @@ class RL(Section):
 class Rollout(Section):
     engine: Literal["auto", "vllm", "hf"] = "auto"  # auto: vLLM, or transformers (hf, on CPU) where vLLM cannot run
     workers: int = Field(1, ge=1)
+    tensor_parallel: int = Field(1, ge=1)  # GPUs (processes on CPU) over which vLLM splits the policy of one worker
     dtype: Literal["float32", "bfloat16"] = "float32"
     max_num_seqs: int = Field(128, ge=1)
     kv_cache_gib: float = Field(0.5, gt=0)

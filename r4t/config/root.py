@@ -82,6 +82,11 @@ class Config(Section):
                 f"rollout.colocate pairs each of {self.rollout.workers} rollout.workers with one of"
                 f" {self.learner.ranks} learner.ranks on a GPU: make them equal"
             )
+        if self.rollout.tensor_parallel > 1 and (self.rollout.colocate or self.rollout.engine == "hf"):
+            raise ValueError(
+                f"rollout.tensor_parallel = {self.rollout.tensor_parallel} has vLLM split a policy over GPUs of a"
+                " worker's own: set rollout.colocate to false and rollout.engine to vllm, or that key to 1"
+            )
         if self.rollout.engine == "hf" and self.cluster.device != "cpu":
             raise ValueError(
                 "rollout.engine 'hf' samples on the CPU: set cluster.device to cpu, or rollout.engine to auto"

@@ -18,6 +18,10 @@ from r4t.types import Completion
 from tests.integration.rl_fixtures import batch, configuration, group
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("local_ray")]
+SPLIT = (  # each by another rule: fused rows, rows, columns, not at all
+    "model.layers.1.self_attn.v_proj.weight", "model.layers.0.mlp.gate_proj.weight", "model.embed_tokens.weight",
+    "model.layers.1.self_attn.o_proj.weight", "model.layers.0.mlp.down_proj.weight", "model.norm.weight",
+)  # fmt: skip
 QUERIES = [(3, "cosy dinner"), (5, "light lunch"), (8, "summer picnic")]
 
 
@@ -113,6 +117,31 @@ def test_the_self_test_passes_on_what_was_published_and_names_what_was_not(
         assert channel.current.exists()
         last = channel.current
     assert not last.parent.exists()
+    ray.kill(worker)
+
+
+def test_a_policy_split_over_two_processes_answers_and_holds_what_a_whole_one_does(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    config = configuration(rollout={"tensor_parallel": 2}, ranks=1)
+    worker = start_rollout(config, model_dir)
+    sampling = {"samples": 4, "temperature": 1.0, "seed": 7}
+    answers = ray.get(worker.generate.remote(QUERIES, **sampling), timeout=300)
+    assert mismatch(AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32), answers) < 1e-4
+    assert ray.get(worker.generate.remote(QUERIES, **sampling), timeout=300) == answers
+    with group(config, model_dir) as ranks, WeightChannel(config, ranks.learners, [worker], tmp_path) as channel:
+        ranks("update", batch(), 0, 1e-3)
+        channel.publish(1)
+        assert 0 <= self_test(config, ranks.learners, [worker], QUERIES[0], 0) < 1e-4
+        tensors = load_file(channel.current or "")
+        for name in SPLIT:
+            spoilt = tmp_path / f"{name}.safetensors"
+            changed = tensors[name].clone()
+            changed.view(-1)[-1] += 1.0  # in the share of the second process
+            save_file(tensors | {name: changed}, spoilt)
+            ray.get(worker.load_weights.remote(spoilt, 2), timeout=60)
+            with pytest.raises(RuntimeError, match=f"rollout worker 0 .*: {name} differs"):
+                self_test(config, ranks.learners, [worker], QUERIES[0], 0)
     ray.kill(worker)
 
 

@@ -27,4 +27,5 @@ def test_engines_take_nccl_ranks_after_the_learners() -> None:
     from cluster.weights_device import rank_offsets
 
     assert rank_offsets({"rank_offset": 1, "world_size": 4}, 3) == [{"rank_offset": i} for i in (1, 2, 3)]
+    assert rank_offsets({"rank_offset": 1, "world_size": 9}, 2, split=4) == [{"rank_offset": 1}, {"rank_offset": 5}]
     assert rank_offsets({"packed": True}, 2) == [{}, {}]
