@@ -21,6 +21,8 @@ Manifest = dict[str, Any]
 MOUNT = Path("/runs")  # where the pods see the shared storage
 CONFIG = "/etc/r4t/config.yaml"
 SECRETS = "r4t-secrets"
+SPOT, SPOT_GRACE, SPOT_WAIT = "spot", 25, 18  # a pool's name; seconds, as in overlays/multi-node: a notice is short
+JOB = "r4t/job"  # label of the pods of one RayJob
 HEAD_CPUS = {"cpu": 2, "cuda": 4}
 
 
@@ -105,6 +107,9 @@ def _workers(template: Manifest, group: Group, config: Config, wish: Wish) -> Ma
         own["labels"] = {POOL: group.pool}
         pod["nodeSelector"] = {POOL: group.pool}
         pod["tolerations"] = [{"key": POOL, "value": group.pool, "effect": "NoSchedule"}]
+    if group.pool == SPOT:
+        pod["terminationGracePeriodSeconds"] = SPOT_GRACE
+        pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] = str(SPOT_WAIT)
     if group.gpus:
         pod.setdefault("tolerations", []).append(
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}

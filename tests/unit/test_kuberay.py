@@ -12,9 +12,19 @@ from typing import Any
 
 import pytest
 import yaml
-from kube_checks import CRDS, KUBERAY, crd_schema, pod_templates, policy_problems, schema_problems
+from kube_checks import (
+    CRDS,
+    KUBERAY,
+    crd_schema,
+    kubernetes_problem,
+    pod_templates,
+    policy_problems,
+    pre_stop_problems,
+    schema_problems,
+)
 from support import ROOT
 
+from cluster.manifest import SPOT_GRACE, SPOT_WAIT
 from cluster.pods import Node, loads, pack, retriever_loads
 from cluster.roles import pools, seats
 from jobs.manifest import VERSION
@@ -43,16 +53,6 @@ def render(name: str) -> tuple[dict[str, Any], ...]:
 def only(name: str, kind: str) -> dict[str, Any]:
     (found,) = [one for one in render(name) if one["kind"] == kind]
     return found
-
-
-def kubernetes_problem(manifest: dict[str, Any]) -> str | None:
-    """What is wrong with an object of Kubernetes' own kinds, unknown fields included, or None."""
-    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
-    try:
-        kubernetes.validate(manifest, "1.33", strict=True)
-    except kubernetes.ValidationError as error:
-        return str(error.message)
-    return None
 
 
 def test_there_is_a_kustomization_for_every_shape_and_stage() -> None:
@@ -132,6 +132,16 @@ def test_pods_write_to_volumes_alone_and_know_their_attempt(name: str) -> None:
         assert int(variables["RAY_JOB_STOP_WAIT_TIME_S"]["value"]) < grace or grace < 30  # a spot node
 
 
+@pytest.mark.parametrize("name", ["base", *JOBS, *CLUSTERS, "overlays/service", "overlays/service-keyless"])
+def test_pods_tell_ray_before_they_end_and_have_the_time(name: str) -> None:
+    cluster = ray_cluster(name)
+    assert pre_stop_problems(cluster) == []
+    cluster = copy.deepcopy(cluster)
+    cluster["workerGroupSpecs"][0]["template"]["spec"]["terminationGracePeriodSeconds"] = 5
+    del cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["lifecycle"]
+    assert len(pre_stop_problems(cluster)) == 2
+
+
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_a_cluster_holds_what_its_configuration_asks_for(name: str) -> None:
     config = load_config(KUBERAY / name / "config.yaml")
@@ -170,6 +180,8 @@ def test_learners_never_sit_on_spot_nodes_nor_does_the_head() -> None:
     on_demand, spot = cluster["workerGroupSpecs"]
     assert spot["labels"] == spot["template"]["spec"]["nodeSelector"] == {"pool": "spot"}
     assert {"key": "pool", "value": "spot", "effect": "NoSchedule"} in spot["template"]["spec"]["tolerations"]
+    assert spot["template"]["spec"]["terminationGracePeriodSeconds"] == SPOT_GRACE
+    assert spot["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] == str(SPOT_WAIT)
     for spec in (cluster["headGroupSpec"], on_demand):
         assert spec["template"]["spec"]["nodeSelector"] == {"pool": "on-demand"}
         assert all(one.get("key") != "pool" for one in spec["template"]["spec"].get("tolerations", []))
