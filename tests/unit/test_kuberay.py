@@ -228,7 +228,7 @@ def test_the_refresh_writes_its_job_with_r4t_manifest_and_may_do_nothing_else() 
     assert writer["args"][0].split()[-2:] == ["--out", creator["args"][2]]
     rules = only("overlays/refresh", "Role")["rules"]
     allowed = {(*rule["resources"], *rule["verbs"]) for rule in rules}
-    assert allowed == {("rayjobs", "create"), ("configmaps", "create")}
+    assert allowed == {(kind, "create") for kind in ("rayjobs", "configmaps", "networkpolicies")}
     assert not [one for one in render("overlays/refresh") if one["kind"].startswith("Ray")]
 
 
