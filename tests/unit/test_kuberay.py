@@ -214,6 +214,34 @@ def test_the_service_is_the_endpoint_of_r4t_serve() -> None:
     assert policy["spec"]["ingress"][0]["ports"] == [{"port": config["http_options"]["port"], "protocol": "TCP"}]
 
 
+def break_proxy_check(container: dict[str, Any]) -> None:
+    container["readinessProbe"] = container["livenessProbe"]
+
+
+def break_key(container: dict[str, Any]) -> None:
+    (key,) = [one for one in container["env"] if one["name"] == "R4T_SERVE_KEY"]
+    key["valueFrom"]["secretKeyRef"]["optional"] = True
+
+
+@pytest.mark.parametrize("damage", [break_proxy_check, break_key])
+def test_the_policy_sees_an_endpoint_that_is_not_ready_or_open(damage: Callable[[dict[str, Any]], None]) -> None:
+    service = copy.deepcopy(only("overlays/service", "RayService"))
+    (group,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert policy_problems(service) == []
+    damage(group["template"]["spec"]["containers"][0])
+    assert len(policy_problems(service)) == 1
+
+
+def test_the_endpoint_has_a_key_unless_the_overlay_says_otherwise() -> None:
+    def variables(name: str) -> dict[str, Any]:
+        (group,) = only(name, "RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        return {one["name"]: one for one in group["template"]["spec"]["containers"][0]["env"]}
+
+    with_key, without = variables("overlays/service"), variables("overlays/service-keyless")
+    assert with_key.pop("R4T_SERVE_KEY")["valueFrom"] == {"secretKeyRef": {"name": "r4t-secrets", "key": "serve-key"}}
+    assert with_key == without
+
+
 def test_redis_is_a_reference_and_only_where_it_is_asked_for() -> None:
     options = ray_cluster("overlays/multi-node/job")["gcsFaultToleranceOptions"]
     assert options["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": "r4t-redis", "key": "password"}}}
