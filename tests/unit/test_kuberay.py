@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -34,7 +35,8 @@ from r4t.config import load_config
 from r4t.footprint import footprints, policy_shape
 
 KUSTOMIZATIONS = sorted(path.parent.relative_to(KUBERAY).as_posix() for path in KUBERAY.rglob("kustomization.yaml"))
-RENDERED = [name for name in KUSTOMIZATIONS if name.startswith(("overlays", "base", "support"))]
+RENDERED = [name for name in KUSTOMIZATIONS if name.startswith(("overlays", "base", "support", "monitoring"))]
+OPERATORS = "monitoring.coreos.com/v1"  # kinds of the Prometheus operator
 JOBS = [name for name in RENDERED if name.endswith("/job") or name.startswith("overlays/stages")]
 CLUSTERS = [name for name in RENDERED if name.endswith("/cluster")]
 GIB = {"Gi": 1.0, "Mi": 1 / 1024}
@@ -85,7 +87,11 @@ def test_every_overlay_keeps_to_the_policy(name: str) -> None:
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_kubernetes_own_kinds_validate(name: str) -> None:
-    problems = {one["kind"]: kubernetes_problem(one) for one in render(name) if one["apiVersion"] != "ray.io/v1"}
+    problems = {
+        one["kind"]: kubernetes_problem(one)
+        for one in render(name)
+        if one["apiVersion"] not in ("ray.io/v1", OPERATORS)
+    }
     assert {kind: found for kind, found in problems.items() if found} == {}
 
 
@@ -258,6 +264,54 @@ def test_the_refresh_writes_its_job_with_r4t_manifest_and_may_do_nothing_else() 
     allowed = {(*rule["resources"], *rule["verbs"]) for rule in rules}
     assert allowed == {(kind, "create") for kind in ("rayjobs", "configmaps", "networkpolicies")}
     assert not [one for one in render("overlays/refresh") if one["kind"].startswith("Ray")]
+
+
+def test_https_is_one_more_rule_of_the_policy(tmp_path: Path) -> None:
+    """components/allow-https on an overlay, as a kustomization of one's own includes it."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on this machine")
+    shutil.copytree(KUBERAY, tmp_path / "kuberay")
+    (tmp_path / "kuberay" / "own").mkdir()
+    own = {"resources": ["../overlays/kind-cpu/job"], "components": ["../components/allow-https"]}
+    (tmp_path / "kuberay" / "own" / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    done = subprocess.run(
+        [kubectl, "kustomize", tmp_path / "kuberay" / "own"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    opened, usual = list(yaml.safe_load_all(done.stdout)), list(render("overlays/kind-cpu/job"))
+    (changed,) = [one for one in opened if one not in usual]
+    (before,) = [one for one in usual if one not in opened]
+    assert kubernetes_problem(changed) is None
+    added = {"ports": [{"port": 443, "protocol": "TCP"}]}
+    assert changed["spec"].pop("egress") == [*before["spec"].pop("egress"), added]
+    assert changed == before
+    assert changed["kind"] == "NetworkPolicy"
+
+
+def test_monitoring_renders_a_monitor_rules_and_a_dashboard() -> None:
+    """The operator's kinds by their keys: an unknown one would be dropped without a word."""
+    rendered = render("monitoring")
+    assert sorted(one["kind"] for one in rendered) == ["ConfigMap", "PodMonitor", "PrometheusRule"]
+    assert {one["metadata"]["namespace"] for one in rendered} == {"r4t"}
+    assert {one["apiVersion"] for one in rendered if one["kind"] != "ConfigMap"} == {OPERATORS}
+    monitor = only("monitoring", "PodMonitor")["spec"]
+    assert monitor.keys() == {"selector", "podMetricsEndpoints"}
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint.keys() == {"port", "interval", "relabelings"}
+    assert all(one.keys() == {"sourceLabels", "targetLabel"} for one in endpoint["relabelings"])
+    (group,) = only("monitoring", "PrometheusRule")["spec"]["groups"]
+    assert group.keys() == {"name", "rules"}
+    for rule in group["rules"]:
+        assert {"alert", "expr", "labels", "annotations"} <= rule.keys() <= KEYS_OF_A_RULE
+        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["labels"]["severity"] in ("warning", "critical")
+    dashboard = only("monitoring", "ConfigMap")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["r4t.json"])["panels"]
+
+
+KEYS_OF_A_RULE = {"alert", "expr", "for", "labels", "annotations"}
 
 
 def break_image(pod: dict[str, Any]) -> None:
