@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -21,6 +23,8 @@ Manifest = dict[str, Any]
 MOUNT = Path("/runs")  # where the pods see the shared storage
 CONFIG = "/etc/r4t/config.yaml"
 SECRETS = "r4t-secrets"
+SPOT, SPOT_GRACE, SPOT_WAIT = "spot", 25, 18  # a pool's name; seconds, as in overlays/multi-node: a notice is short
+JOB = "r4t/job"  # label of the pods of one RayJob
 HEAD_CPUS = {"cpu": 2, "cuda": 4}
 
 
@@ -35,15 +39,19 @@ class Wish:
     stage: str = "all"
     namespace: str = "r4t"
     queue: str = "r4t"
+    redis: str | None = None
+    """HOST:PORT of the Redis in which Ray's control plane survives a restart of the head's container."""
+    redis_secret: str = "r4t-redis"  # noqa: S105  a name
+    """The Secret with its `password`."""
 
 
 def manifests(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> list[Manifest]:
-    """The ConfigMap with the configuration and the RayJob that runs it.
+    """The ConfigMap with the configuration, a NetworkPolicy where the run needs the outside, and the RayJob.
 
     Raises UserError for a path that the pods do not see, and for an actor that no node can hold.
     """
     check_paths(config, wish.run_dir)
-    return [config_map(config, wish), ray_job(config, wish, memory)]
+    return [config_map(config, wish), *egress_policy(config, wish), ray_job(config, wish, memory)]
 
 
 def check_paths(config: Config, run_dir: str) -> None:
@@ -78,6 +86,39 @@ def config_map(config: Config, wish: Wish) -> Manifest:
     }
 
 
+def egress_policy(config: Config, wish: Wish) -> list[Manifest]:
+    """What the job's pods may reach beside each other, where that is anything: policies of Kubernetes add up."""
+    rules = [{"ports": [{"port": port, "protocol": "TCP"}]} for port in outside_ports(config)]
+    if wish.redis:
+        host, _, port = wish.redis.rpartition(":")
+        rule: Manifest = {"ports": [{"port": int(port), "protocol": "TCP"}]}
+        if service := IN_CLUSTER.fullmatch(host):
+            rule["to"] = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": service[1]}}}]
+        rules.append(rule)
+    if not rules:
+        return []
+    return [
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": {"name": f"{wish.name}-egress", "namespace": wish.namespace, "labels": _labels()},
+            "spec": {"podSelector": {"matchLabels": {JOB: wish.name}}, "policyTypes": ["Egress"], "egress": rules},
+        }
+    ]
+
+
+IN_CLUSTER = re.compile(r"[a-z0-9-]+\.([a-z0-9-]+)\.svc(?:\..+)?")  # SERVICE.NAMESPACE.svc
+
+
+def outside_ports(config: Config) -> list[int]:
+    """Ports of the servers outside that hold what `secrets` are for."""
+    ports = {443} if config.tracking.wandb == "online" else set()
+    if config.data.writer == "endpoint":
+        url = urlsplit(config.data.endpoint.url)
+        ports.add(url.port or (80 if url.scheme == "http" else 443))
+    return sorted(ports)
+
+
 def ray_job(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> Manifest:
     """The RayJob: what is fixed comes from cluster/kuberay, what depends on the configuration is set here."""
     job = _shipped("components/job/rayjob.yaml")
@@ -87,6 +128,12 @@ def ray_job(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> Man
     job["spec"]["entrypoint"] = f"r4t run {CONFIG} --run-dir {wish.run_dir}{stage}"
     job["spec"]["submitterPodTemplate"]["spec"]["containers"][0]["image"] = wish.image
     job["spec"]["rayClusterSpec"] = cluster
+    if wish.redis:
+        cluster["gcsFaultToleranceOptions"] = {
+            "backend": "redis",
+            "redisAddress": wish.redis,
+            "redisPassword": {"valueFrom": {"secretKeyRef": {"name": wish.redis_secret, "key": "password"}}},
+        }
     head, (worker,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     head_cpus = HEAD_CPUS[config.cluster.device]
     _fit(head, config, wish, Group(pool=None, replicas=1, cpus=head_cpus, gpus=0, memory_gib=head_memory_gib(memory)))
@@ -105,6 +152,9 @@ def _workers(template: Manifest, group: Group, config: Config, wish: Wish) -> Ma
         own["labels"] = {POOL: group.pool}
         pod["nodeSelector"] = {POOL: group.pool}
         pod["tolerations"] = [{"key": POOL, "value": group.pool, "effect": "NoSchedule"}]
+    if group.pool == SPOT:
+        pod["terminationGracePeriodSeconds"] = SPOT_GRACE
+        pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] = str(SPOT_WAIT)
     if group.gpus:
         pod.setdefault("tolerations", []).append(
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
@@ -116,6 +166,7 @@ def _workers(template: Manifest, group: Group, config: Config, wish: Wish) -> Ma
 def _fit(spec: Manifest, config: Config, wish: Wish, group: Group) -> None:
     """Image, resources, secrets and the size of /dev/shm of one pod template, in place."""
     spec["rayStartParams"]["object-store-memory"] = str(int(OBJECT_STORE_GIB * 2**30))
+    spec["template"]["metadata"]["labels"][JOB] = wish.name
     pod = spec["template"]["spec"]
     (container,) = pod["containers"]
     container["image"] = wish.image

@@ -38,6 +38,10 @@ def manifest(
     parameters: Annotated[
         float | None, typer.Option(help="Of policy.model, where it is not on this machine: 1.7e9.", min=1)
     ] = None,
+    redis: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Redis in which Ray's control plane survives its restart.")
+    ] = None,
+    redis_secret: Annotated[str, typer.Option(help="The Secret that holds its `password`.")] = "r4t-redis",  # noqa: S107
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
 ) -> None:
@@ -57,6 +61,8 @@ def manifest(
         queue=queue,
         items=items,
         parameters=parameters,
+        redis=redis,
+        redis_secret=redis_secret,
     )
     job.save(text, out) if out else typer.echo(text, nl=False)
 

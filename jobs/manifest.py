@@ -16,6 +16,8 @@ from r4t.footprint import footprints, policy_shape
 VERSION = "0.1.0"
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")  # Kubernetes appends up to 24 characters to a RayJob's name
 IMAGE = re.compile(r"[^\s@]+(:[A-Za-z0-9_][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})")
+ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*:[1-9][0-9]{0,4}")
+SECRET = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 PATH = re.compile(r"/[A-Za-z0-9._/-]+")
 
 
@@ -31,8 +33,13 @@ def write(
     queue: str,
     items: int,
     parameters: float | None,
+    redis: str | None = None,
+    redis_secret: str = "r4t-redis",  # noqa: S107  a name
 ) -> str:
-    """The ConfigMap and the RayJob as YAML documents. Raises UserError for anything Kubernetes or Ray would refuse."""
+    """What `cluster.manifest` makes of the configuration, as YAML documents.
+
+    Raises UserError for anything Kubernetes or Ray would refuse.
+    """
     check_stage(stage)
     kind = "openrlhf" if config.rl.backend == "openrlhf" else "cpu" if config.cluster.device == "cpu" else "gpu"
     wish = Wish(
@@ -47,6 +54,8 @@ def write(
         stage=stage,
         namespace=namespace,
         queue=queue,
+        redis=_matching(redis, ADDRESS, "--redis", "HOST:PORT") if redis is not None else None,
+        redis_secret=_matching(redis_secret, SECRET, "--redis-secret", "the name of a Secret"),
     )
     memory = footprints(config, policy_shape(config.policy, parameters), items)
     command = (

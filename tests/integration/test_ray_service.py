@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ray_head import RAY, free_port, ray_head
+from ray_head import RAY, free_port, ray_cluster
 from serving_fixtures import exported
 from support import ROOT, environment, wait_for
 
 from cluster.serve_proxy import SECONDS
+from cluster.serve_ready import problem
 from cluster.serve_worker import HOOK, NODE_VARIABLE
 from r4t.client import Client
 from r4t.retriever import R4TRetriever
@@ -34,16 +35,20 @@ def test_the_manifests_application_answers(tmp_path: Path) -> None:
     config["http_options"] |= {"host": "127.0.0.1", "port": free_port()}
     (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
     assert f"{{name: {NODE_VARIABLE}, value: {HOOK}}}" in OVERLAY.read_text()
-    with ray_head({NODE_VARIABLE: HOOK}) as dashboard:
+    port = config["http_options"]["port"]
+    with ray_cluster({NODE_VARIABLE: HOOK}) as head:
+        wait_for("the raylet", lambda: problem(head.agent, port).startswith("proxy: "), timeout=120, every=1.0)
         done = subprocess.run(
-            [SERVE, "deploy", tmp_path / "serve.yaml", "--address", dashboard],
+            [SERVE, "deploy", tmp_path / "serve.yaml", "--address", head.dashboard],
             capture_output=True, text=True, check=False, timeout=300, cwd=ROOT, env=environment(),
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-        with Client(f"http://127.0.0.1:{config['http_options']['port']}") as client:
+        with Client(f"http://127.0.0.1:{port}") as client:
             wait_for("the endpoint", client.ready, timeout=120, every=1.0)
             found = client.retrieve("leek soup", 7, seed=4)
-        with socket.create_connection(("127.0.0.1", config["http_options"]["port"]), SECONDS + 20) as half:
+        assert problem(head.agent, port) == "", "what the readiness probe asks"
+        assert problem(free_port(), port).startswith("raylet: ")
+        with socket.create_connection(("127.0.0.1", port), SECONDS + 20) as half:
             half.sendall(b"POST /v1/retr")
             assert half.recv(100) == b"", "the proxy ends a connection whose request never arrives"
     assert [item.item_id for item in found.sets[0].items] == [item.item_id for item in expected.items]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 import pytest
-from ray_head import free_port, ray_head
+from ray_head import free_port, ray_cluster
 from serve_process import served
 from serving_fixtures import exported
 from support import wait_for
@@ -43,14 +43,12 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     folder = exported(tmp_path_factory.mktemp("serve"))
     overrides = ("replicas=1", "max_replicas=2", "target_ongoing=1", "replica_cpus=0.3")
     options = [part for one in overrides for part in ("--set", f"serve.{one}")]
-    port = free_port()
+    key = {"R4T_SERVE_KEY": KEY}
     with (
-        ray_head(QUICK, port) as dashboard,
-        served(
-            folder, "--address", f"127.0.0.1:{port}", "--port", free_port(), *options, env={"R4T_SERVE_KEY": KEY}
-        ) as (url, _),
+        ray_cluster(QUICK) as head,
+        served(folder, "--address", head.gcs, "--port", free_port(), *options, env=key) as (url, _),
     ):
-        yield Endpoint(url, dashboard)
+        yield Endpoint(url, head.dashboard)
 
 
 def test_the_drivers_key_holds_in_the_replicas(endpoint: Endpoint) -> None:

@@ -19,6 +19,7 @@ KUBERAY = ROOT / "cluster" / "kuberay"
 CRDS = Path(os.environ.get("R4T_KUBERAY_CRDS") or ROOT.parent / "shared" / "kuberay-crds")
 SECRET_NAME = re.compile(r"KEY|TOKEN|PASSWORD|SECRET|CREDENTIAL", re.IGNORECASE)
 PINNED = re.compile(r"\S+:(?!latest$)[A-Za-z0-9_][\w.-]*|\S+@sha256:[0-9a-f]{64}")
+ENDING = 5  # seconds that `ray start` gets for its own processes
 MAY_CALL_THE_API = {"r4t-refresh"}  # service accounts
 
 
@@ -46,12 +47,47 @@ def schema_problems(manifest: dict[str, Any]) -> list[str]:
     return [problem for template in pod_templates(manifest) for problem in _problems(pod_template_schema(), template)]
 
 
+def kubernetes_problem(manifest: dict[str, Any]) -> str | None:
+    """What is wrong with an object of Kubernetes' own kinds, unknown fields included, or None."""
+    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    try:
+        kubernetes.validate(manifest, "1.33", strict=True)
+    except kubernetes.ValidationError as error:
+        return str(error.message)
+    return None
+
+
 def policy_problems(manifest: dict[str, Any]) -> list[str]:
     """What a careful cluster would refuse."""
     found = ["holds secret values"] if manifest["kind"] == "Secret" else []
     for template in pod_templates(manifest):
         found += _pod_problems(template["spec"])
+    if manifest["kind"] == "RayService":
+        found += _serving_problems(manifest["spec"]["rayClusterConfig"]["workerGroupSpecs"])
     return [f"{manifest['kind']} {manifest['metadata']['name']}: {problem}" for problem in found]
+
+
+def _serving_problems(groups: list[dict[str, Any]]) -> Iterator[str]:
+    for container in (group["template"]["spec"]["containers"][0] for group in groups):
+        if container["readinessProbe"].get("exec", {}).get("command") != ["python", "-m", "cluster.serve_ready"]:
+            yield f"{container['name']}: gets requests without a proxy"
+        keys = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if one["name"] == "R4T_SERVE_KEY"]
+        if any(key.get("optional") for key in keys):
+            yield f"{container['name']}: serves without its key"
+
+
+def pre_stop_problems(cluster: dict[str, Any]) -> list[str]:
+    """Which pods of a Ray cluster are ended before their hook is."""
+    found = []
+    groups = [("head", cluster["headGroupSpec"]), *(("worker", one) for one in cluster["workerGroupSpecs"])]
+    for kind, group in groups:
+        pod = group["template"]["spec"]
+        command = pod["containers"][0].get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", [])
+        if command[:-1] != ["python", "-m", "cluster.pre_stop", kind, "--seconds"]:
+            found.append(f"{kind}: runs {command} before it ends")
+        elif int(command[-1]) + ENDING > pod["terminationGracePeriodSeconds"]:
+            found.append(f"{kind}: waits {command[-1]} s of {pod['terminationGracePeriodSeconds']}")
+    return found
 
 
 def pod_templates(value: Any) -> Iterator[dict[str, Any]]:

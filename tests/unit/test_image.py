@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -100,6 +101,32 @@ def test_the_image_has_every_library_that_the_wheels_do_not_bring() -> None:
     for library in linked - {name for name in linked if name.split(".so")[0] in slim}:
         package = library.replace(".so.", "")  # libnuma.so.1: libnuma1
         assert re.search(rf"apt-get install .*\b{package}\b", DOCKERFILE), library
+
+
+def test_the_bills_of_materials_hold_what_the_locks_do(tmp_path: Path) -> None:
+    """The recipe of `make sbom`, with the tools of this environment and another folder to write to."""
+    tool = Path(sys.executable).with_name("cyclonedx-py")
+    if not tool.exists():
+        pytest.skip("cyclonedx-bom is not installed")
+    (recipe,) = re.findall(r"^\t(for lock in .*cyclonedx-py.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for old, new in (("$$", "$"), (".venv/bin/cyclonedx-py", str(tool)), ("build/", f"{tmp_path}/")):
+        assert old in recipe
+        recipe = recipe.replace(old, new)
+    done = subprocess.run(["bash", "-c", recipe], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    for kind in ("cpu", "gpu"):
+        bill = json.loads((tmp_path / f"sbom-{kind}.json").read_text())
+        assert bill["bomFormat"] == "CycloneDX"
+        lock = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "locks" / f"{kind}.txt").read_text(), re.MULTILINE)
+        assert len(lock) > 100
+        assert sorted((one["name"], one["version"]) for one in bill["components"]) == sorted(lock)
+
+
+def test_every_image_that_is_pushed_has_its_bill_of_materials_and_its_origin() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    pushed = [line for line in re.findall(r"^docker buildx build .*", pages, re.MULTILINE) if "--push" in line]
+    assert {re.search(r"--target (\S+)", line)[1] for line in pushed} == {"cpu", "gpu", "openrlhf"}  # type: ignore[index]
+    assert all("--sbom=true --provenance=true" in line for line in pushed)
 
 
 def test_hadolint_finds_nothing() -> None:

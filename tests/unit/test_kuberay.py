@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,9 +13,19 @@ from typing import Any
 
 import pytest
 import yaml
-from kube_checks import CRDS, KUBERAY, crd_schema, pod_templates, policy_problems, schema_problems
+from kube_checks import (
+    CRDS,
+    KUBERAY,
+    crd_schema,
+    kubernetes_problem,
+    pod_templates,
+    policy_problems,
+    pre_stop_problems,
+    schema_problems,
+)
 from support import ROOT
 
+from cluster.manifest import SPOT_GRACE, SPOT_WAIT
 from cluster.pods import Node, loads, pack, retriever_loads
 from jobs.manifest import VERSION
 from jobs.openrlhf_command import TESTED, check_backend, pins
@@ -25,7 +36,8 @@ from r4t.footprint import footprints, policy_shape
 from r4t.seats import pools, seats
 
 KUSTOMIZATIONS = sorted(path.parent.relative_to(KUBERAY).as_posix() for path in KUBERAY.rglob("kustomization.yaml"))
-RENDERED = [name for name in KUSTOMIZATIONS if name.startswith(("overlays", "base", "support"))]
+RENDERED = [name for name in KUSTOMIZATIONS if name.startswith(("overlays", "base", "support", "monitoring"))]
+OPERATORS = "monitoring.coreos.com/v1"  # kinds of the Prometheus operator
 JOBS = [name for name in RENDERED if name.endswith("/job") or name.startswith("overlays/stages")]
 CLUSTERS = [name for name in RENDERED if name.endswith("/cluster")]
 GIB = {"Gi": 1.0, "Mi": 1 / 1024}
@@ -44,16 +56,6 @@ def render(name: str) -> tuple[dict[str, Any], ...]:
 def only(name: str, kind: str) -> dict[str, Any]:
     (found,) = [one for one in render(name) if one["kind"] == kind]
     return found
-
-
-def kubernetes_problem(manifest: dict[str, Any]) -> str | None:
-    """What is wrong with an object of Kubernetes' own kinds, unknown fields included, or None."""
-    kubernetes = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
-    try:
-        kubernetes.validate(manifest, "1.33", strict=True)
-    except kubernetes.ValidationError as error:
-        return str(error.message)
-    return None
 
 
 def test_there_is_a_kustomization_for_every_shape_and_stage() -> None:
@@ -86,7 +88,11 @@ def test_every_overlay_keeps_to_the_policy(name: str) -> None:
 
 @pytest.mark.parametrize("name", RENDERED)
 def test_kubernetes_own_kinds_validate(name: str) -> None:
-    problems = {one["kind"]: kubernetes_problem(one) for one in render(name) if one["apiVersion"] != "ray.io/v1"}
+    problems = {
+        one["kind"]: kubernetes_problem(one)
+        for one in render(name)
+        if one["apiVersion"] not in ("ray.io/v1", OPERATORS)
+    }
     assert {kind: found for kind, found in problems.items() if found} == {}
 
 
@@ -133,6 +139,16 @@ def test_pods_write_to_volumes_alone_and_know_their_attempt(name: str) -> None:
         assert int(variables["RAY_JOB_STOP_WAIT_TIME_S"]["value"]) < grace or grace < 30  # a spot node
 
 
+@pytest.mark.parametrize("name", ["base", *JOBS, *CLUSTERS, "overlays/service", "overlays/service-keyless"])
+def test_pods_tell_ray_before_they_end_and_have_the_time(name: str) -> None:
+    cluster = ray_cluster(name)
+    assert pre_stop_problems(cluster) == []
+    cluster = copy.deepcopy(cluster)
+    cluster["workerGroupSpecs"][0]["template"]["spec"]["terminationGracePeriodSeconds"] = 5
+    del cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["lifecycle"]
+    assert len(pre_stop_problems(cluster)) == 2
+
+
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_a_cluster_holds_what_its_configuration_asks_for(name: str) -> None:
     config = load_config(KUBERAY / name / "config.yaml")
@@ -171,6 +187,8 @@ def test_learners_never_sit_on_spot_nodes_nor_does_the_head() -> None:
     on_demand, spot = cluster["workerGroupSpecs"]
     assert spot["labels"] == spot["template"]["spec"]["nodeSelector"] == {"pool": "spot"}
     assert {"key": "pool", "value": "spot", "effect": "NoSchedule"} in spot["template"]["spec"]["tolerations"]
+    assert spot["template"]["spec"]["terminationGracePeriodSeconds"] == SPOT_GRACE
+    assert spot["template"]["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] == str(SPOT_WAIT)
     for spec in (cluster["headGroupSpec"], on_demand):
         assert spec["template"]["spec"]["nodeSelector"] == {"pool": "on-demand"}
         assert all(one.get("key") != "pool" for one in spec["template"]["spec"].get("tolerations", []))
@@ -213,6 +231,34 @@ def test_a_key_among_the_services_args_is_refused_and_not_repeated() -> None:
         build({"folders": []})
 
 
+def break_proxy_check(container: dict[str, Any]) -> None:
+    container["readinessProbe"] = container["livenessProbe"]
+
+
+def break_key(container: dict[str, Any]) -> None:
+    (key,) = [one for one in container["env"] if one["name"] == "R4T_SERVE_KEY"]
+    key["valueFrom"]["secretKeyRef"]["optional"] = True
+
+
+@pytest.mark.parametrize("damage", [break_proxy_check, break_key])
+def test_the_policy_sees_an_endpoint_that_is_not_ready_or_open(damage: Callable[[dict[str, Any]], None]) -> None:
+    service = copy.deepcopy(only("overlays/service", "RayService"))
+    (group,) = service["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+    assert policy_problems(service) == []
+    damage(group["template"]["spec"]["containers"][0])
+    assert len(policy_problems(service)) == 1
+
+
+def test_the_endpoint_has_a_key_unless_the_overlay_says_otherwise() -> None:
+    def variables(name: str) -> dict[str, Any]:
+        (group,) = only(name, "RayService")["spec"]["rayClusterConfig"]["workerGroupSpecs"]
+        return {one["name"]: one for one in group["template"]["spec"]["containers"][0]["env"]}
+
+    with_key, without = variables("overlays/service"), variables("overlays/service-keyless")
+    assert with_key.pop("R4T_SERVE_KEY")["valueFrom"] == {"secretKeyRef": {"name": "r4t-secrets", "key": "serve-key"}}
+    assert with_key == without
+
+
 def test_redis_is_a_reference_and_only_where_it_is_asked_for() -> None:
     options = ray_cluster("overlays/multi-node/job")["gcsFaultToleranceOptions"]
     assert options["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": "r4t-redis", "key": "password"}}}
@@ -227,8 +273,56 @@ def test_the_refresh_writes_its_job_with_r4t_manifest_and_may_do_nothing_else() 
     assert writer["args"][0].split()[-2:] == ["--out", creator["args"][2]]
     rules = only("overlays/refresh", "Role")["rules"]
     allowed = {(*rule["resources"], *rule["verbs"]) for rule in rules}
-    assert allowed == {("rayjobs", "create"), ("configmaps", "create")}
+    assert allowed == {(kind, "create") for kind in ("rayjobs", "configmaps", "networkpolicies")}
     assert not [one for one in render("overlays/refresh") if one["kind"].startswith("Ray")]
+
+
+def test_https_is_one_more_rule_of_the_policy(tmp_path: Path) -> None:
+    """components/allow-https on an overlay, as a kustomization of one's own includes it."""
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("no kubectl on this machine")
+    shutil.copytree(KUBERAY, tmp_path / "kuberay")
+    (tmp_path / "kuberay" / "own").mkdir()
+    own = {"resources": ["../overlays/kind-cpu/job"], "components": ["../components/allow-https"]}
+    (tmp_path / "kuberay" / "own" / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    done = subprocess.run(
+        [kubectl, "kustomize", tmp_path / "kuberay" / "own"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    opened, usual = list(yaml.safe_load_all(done.stdout)), list(render("overlays/kind-cpu/job"))
+    (changed,) = [one for one in opened if one not in usual]
+    (before,) = [one for one in usual if one not in opened]
+    assert kubernetes_problem(changed) is None
+    added = {"ports": [{"port": 443, "protocol": "TCP"}]}
+    assert changed["spec"].pop("egress") == [*before["spec"].pop("egress"), added]
+    assert changed == before
+    assert changed["kind"] == "NetworkPolicy"
+
+
+def test_monitoring_renders_a_monitor_rules_and_a_dashboard() -> None:
+    """The operator's kinds by their keys: an unknown one would be dropped without a word."""
+    rendered = render("monitoring")
+    assert sorted(one["kind"] for one in rendered) == ["ConfigMap", "PodMonitor", "PrometheusRule"]
+    assert {one["metadata"]["namespace"] for one in rendered} == {"r4t"}
+    assert {one["apiVersion"] for one in rendered if one["kind"] != "ConfigMap"} == {OPERATORS}
+    monitor = only("monitoring", "PodMonitor")["spec"]
+    assert monitor.keys() == {"selector", "podMetricsEndpoints"}
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    assert endpoint.keys() == {"port", "interval", "relabelings"}
+    assert all(one.keys() == {"sourceLabels", "targetLabel"} for one in endpoint["relabelings"])
+    (group,) = only("monitoring", "PrometheusRule")["spec"]["groups"]
+    assert group.keys() == {"name", "rules"}
+    for rule in group["rules"]:
+        assert {"alert", "expr", "labels", "annotations"} <= rule.keys() <= KEYS_OF_A_RULE
+        assert rule["annotations"].keys() == {"summary", "description"}
+        assert rule["labels"]["severity"] in ("warning", "critical")
+    dashboard = only("monitoring", "ConfigMap")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["r4t.json"])["panels"]
+
+
+KEYS_OF_A_RULE = {"alert", "expr", "for", "labels", "annotations"}
 
 
 def break_image(pod: dict[str, Any]) -> None:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kube_checks import CRDS, policy_problems, schema_problems
+from kube_checks import CRDS, KUBERAY, kubernetes_problem, policy_problems, pre_stop_problems, schema_problems
 from support import ROOT, assert_user_error, r4t
 
-from cluster.manifest import Wish, manifests, secrets, to_yaml
+from cluster.manifest import SPOT_GRACE, Wish, manifests, secrets, to_yaml
 from cluster.pods import Load, Node, loads, pack, retriever_loads, worker_groups
 from jobs.manifest import VERSION, write
 from r4t.config import Config, load_config, parse_config
@@ -34,8 +34,13 @@ def memory_of(config: Config) -> Any:
 
 
 def job_of(config: Config, **changes: Any) -> dict[str, Any]:
-    _, job = manifests(config, wish(**changes), memory_of(config))
+    *_, job = manifests(config, wish(**changes), memory_of(config))
     return yaml.safe_load(to_yaml([job]))
+
+
+def policy_of(config: Config, **changes: Any) -> dict[str, Any]:
+    _, policy, _ = manifests(config, wish(**changes), memory_of(config))
+    return yaml.safe_load(to_yaml([policy]))
 
 
 @st.composite
@@ -113,6 +118,8 @@ def test_what_it_writes_validates_and_keeps_to_the_policy(config: Config) -> Non
     for manifest in written:
         assert policy_problems(manifest) == []
         assert manifest["kind"] == "ConfigMap" or schema_problems(manifest) == []
+        if manifest["kind"] == "RayJob":
+            assert pre_stop_problems(manifest["spec"]["rayClusterSpec"]) == []
 
 
 def test_the_pods_read_the_configuration_that_was_given() -> None:
@@ -152,6 +159,7 @@ def test_a_pool_is_a_group_with_its_label_its_nodes_and_its_tolerations() -> Non
         pod = group["template"]["spec"]
         assert group["labels"] == pod["nodeSelector"] == {"pool": pool}
         assert {"key": "pool", "value": pool, "effect": "NoSchedule"} in pod["tolerations"]
+        assert pod["terminationGracePeriodSeconds"] == (SPOT_GRACE if pool == "spot" else 120)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "report"])
@@ -174,6 +182,61 @@ def test_secrets_are_references_and_only_those_that_are_needed() -> None:
     assert {name: value["secretKeyRef"]["name"] for name, value in variables.items()} == {
         "WANDB_API_KEY": "r4t-secrets", "SHOP_KEY": "r4t-secrets",
     }  # fmt: skip
+
+
+def served_at(url: str) -> dict[str, Any]:
+    return {"writer": "endpoint", "endpoint": {"url": url, "model": "m"}}
+
+
+@pytest.mark.parametrize(
+    ("raw", "ports"),
+    [
+        ({"tracking": {"wandb": "online"}}, [443]),
+        ({"data": served_at("https://a/v1")}, [443]),
+        ({"data": served_at("http://vllm.serving.svc:8000/v1")}, [8000]),
+        ({"data": served_at("http://a/v1"), "tracking": {"wandb": "online"}}, [80, 443]),
+    ],
+)  # fmt: skip
+def test_what_needs_a_secret_may_reach_its_server_and_nothing_else(raw: dict[str, Any], ports: list[int]) -> None:
+    config = parse_config(raw)
+    policy = policy_of(config)
+    assert kubernetes_problem(policy) is None
+    spec = policy["spec"]
+    assert spec["policyTypes"] == ["Egress"]
+    assert spec["egress"] == [{"ports": [{"port": port, "protocol": "TCP"}]} for port in ports]
+    cluster = job_of(config)["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert spec["podSelector"]["matchLabels"].items() <= group["template"]["metadata"]["labels"].items()
+
+
+def test_a_run_that_needs_no_secret_opens_nothing() -> None:
+    assert [one["kind"] for one in manifests(Config(), wish(), memory_of(Config()))] == ["ConfigMap", "RayJob"]
+
+
+@pytest.mark.parametrize(
+    ("redis", "namespace"),
+    [
+        ("redis.stores.svc:6379", "stores"),
+        ("redis.stores.svc.cluster.local:6379", "stores"),
+        ("10.0.0.7:6379", None),
+    ],
+)
+def test_the_control_plane_is_kept_in_a_redis_that_the_pods_reach(redis: str, namespace: str | None) -> None:
+    job = job_of(Config(), redis=redis, redis_secret="shop-redis")  # noqa: S106  a name
+    assert schema_problems(job) == []
+    assert policy_problems(job) == []
+    component = yaml.safe_load((KUBERAY / "components" / "gcs-fault-tolerance" / "kustomization.yaml").read_text())
+    (shipped,) = yaml.safe_load(component["patches"][0]["patch"])
+    options = job["spec"]["rayClusterSpec"]["gcsFaultToleranceOptions"]
+    assert options.keys() == shipped["value"].keys()
+    assert options["redisAddress"] == redis
+    assert options["redisPassword"] == {"valueFrom": {"secretKeyRef": {"name": "shop-redis", "key": "password"}}}
+    policy = policy_of(Config(), redis=redis)
+    assert kubernetes_problem(policy) is None
+    (rule,) = policy["spec"]["egress"]
+    assert rule["ports"] == [{"port": 6379, "protocol": "TCP"}]
+    selector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    assert rule.get("to") == ([selector] if namespace else None)
 
 
 def test_an_actor_that_no_node_holds_is_refused_with_both_sizes() -> None:
@@ -206,6 +269,8 @@ USUAL: dict[str, Any] = {
         (None, {"run_dir": "runs/x"}, "--run-dir .*an absolute path"),
         (None, {"run_dir": "/data/x"}, "at /runs, and not:\n  --run-dir: /data/x"),
         (None, {"image": "r4t"}, "no fixed version"),
+        (None, {"redis": "redis"}, "--redis 'redis': give HOST:PORT"),
+        (None, {"redis": "redis:6379", "redis_secret": "A b"}, "--redis-secret 'A b': give the name of a Secret"),
         (None, {"image": "r4t:latest"}, "no fixed version"),
         (None, {"name": "Shop_1"}, "--name 'Shop_1': give lower-case"),
         (None, {"stage": "fulm"}, "unknown stage 'fulm'"),
@@ -239,9 +304,11 @@ def test_a_mistake_is_one_message_on_the_command_line() -> None:
 
 def test_the_command_writes_a_file_that_kubectl_can_read(tmp_path: Path) -> None:
     out = tmp_path / "job.yaml"
-    done = r4t("manifest", QUICKSTART, "--gpus", "0", "--cpus", "4", "--memory", "16", "--out", out)
+    done = r4t(
+        "manifest", QUICKSTART, "--gpus", "0", "--cpus", "4", "--memory", "16", "--redis", "redis:6379", "--out", out
+    )
     assert done.returncode == 0, done.stderr
-    assert [one["kind"] for one in yaml.safe_load_all(out.read_text())] == ["ConfigMap", "RayJob"]
+    assert [one["kind"] for one in yaml.safe_load_all(out.read_text())] == ["ConfigMap", "NetworkPolicy", "RayJob"]
     (tmp_path / "kustomization.yaml").write_text("resources: [job.yaml]\n")
     try:
         rendered = subprocess.run(["kubectl", "kustomize", tmp_path], capture_output=True, text=True, check=False)
