@@ -164,7 +164,7 @@ def span_chart(spans: Sequence[Span], *, title: str, low: float, high: float) ->
 
 def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str) -> str:
     """Labelled dots with error whiskers; a stepped line joins those that no other dot beats in both directions."""
-    height, left, right, top, bottom = 290, 46, 14, 22, 36
+    height, left, right, top, bottom = 290 + 16 * max(0, len(dots) - 8), 46, 14, 22, 36  # many labels need room
     x_ticks = nice_ticks(min(d.x - d.x_error for d in dots), max(d.x + d.x_error for d in dots), 4)
     y_ticks = nice_ticks(min(d.y - d.y_error for d in dots), max(d.y + d.y_error for d in dots), 4)
 
@@ -284,21 +284,20 @@ def _place_label(
     left: float,
     floor: float,
 ) -> str:
-    """The label beside its dot, on the first side where it covers nothing that stands already."""
+    """The label beside its dot, on the first of the sides where it covers least of what stands already."""
     width = CHARACTER * len(label)
     sides = [(x + beside, y + 4), (x - beside - width, y + 4)]
     sides += [(x + dx, y + dy) for dy in (-10, 18, -22, 30, -34, 42) for dx in (-width / 2, 6, -6 - width)]
-    for at, base in sides:
-        box = (at, base - 10, at + width, base + 3)
-        inside = at >= left and box[2] <= WIDTH and box[1] >= 14 and box[3] <= floor
-        if inside and not any(_overlap(box, other) for other in taken):
-            taken.append(box)
-            return text(at, base, label, style="halo")
-    return text(min(x + beside, WIDTH - width), y + 4, label, style="halo")
+    boxes = [(at, base - 10, at + width, base + 3) for at, base in sides]
+    inside = [box for box in boxes if box[0] >= left and box[2] <= WIDTH and box[1] >= 14 and box[3] <= floor]
+    box = min(inside or boxes[:1], key=lambda one: sum(_overlap(one, other) for other in taken))
+    taken.append(box)
+    return text(min(box[0], WIDTH - width), box[3] - 3, label, style="halo")
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """The area that two boxes share."""
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
 
 
 def _label_room(labels: Sequence[str]) -> float:
