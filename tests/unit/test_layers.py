@@ -16,6 +16,7 @@ LIGHT = ("r4t.config", "r4t.errors", "jobs.cli")
 HEAVY = {"torch", "transformers", "ray", "vllm", "deepspeed", "wandb", "numpy", "pyarrow", "faiss"}
 VLLM_USERS = {
     ROOT / "cluster" / "rollout.py",  # the engine
+    ROOT / "cluster" / "weight_receiver.py",  # runs inside its worker processes
     ROOT / "cluster" / "weights_device.py",  # the learner's end of a GPU weight transfer, which must match the engine's
 }
 MODULES = sorted(path for layer in ("r4t", "cluster", "jobs") for path in (ROOT / layer).rglob("*.py"))
