@@ -15,7 +15,9 @@ pytestmark = pytest.mark.slow
 
 def test_nodes_that_cannot_take_part_are_named_before_anything_starts(network: Network, tmp_path: Path) -> None:
     """A node whose /tmp is its own and small: it has no room, and does not see the run directory of the others."""
-    plain, strange = network.start("--num-cpus=1"), network.start("--num-cpus=1", tmpfs="300m")
+    plain = network.start("--num-cpus=1")
+    network.wait_for(plain)
+    strange = network.start("--num-cpus=1", tmpfs="300m")
     network.wait_for(plain, strange)
     done = network.run(network.head, R4T, "run", TINY, "--run-dir", tmp_path / "run", "--address", network.gcs)
     network.kill(plain)

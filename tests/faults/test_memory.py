@@ -36,7 +36,18 @@ except ActorsLost as lost:
 """
 
 
+TRIES = 3  # the bound counts everybody's memory, and what else runs may take or free some just then
+
+
 def test_an_actor_that_was_killed_for_memory_is_lost_and_named() -> None:
+    said = [run_out_of_memory()]
+    while "(OutOfMemoryError)" not in said[-1] and len(said) < TRIES:
+        said.append(run_out_of_memory())
+    assert "lost: rollout workers [0] of 1 died (OutOfMemoryError)" in said[-1], "\n".join(said)
+
+
+def run_out_of_memory() -> str:
+    """What a driver says whose actor takes more than the machine may have in use."""
     memory = psutil.virtual_memory()
     used = 1 - memory.available / memory.total
     room = 0.04  # of the machine, for an actor that wants three times as much
@@ -51,4 +62,4 @@ def test_an_actor_that_was_killed_for_memory_is_lost_and_named() -> None:
         env=os.environ | settings,
         timeout=300,
     )
-    assert "lost: rollout workers [0] of 1 died (OutOfMemoryError)" in done.stdout, done.stdout + done.stderr
+    return done.stdout + done.stderr
