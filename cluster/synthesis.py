@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from ray.exceptions import RayActorError
 
 from cluster.devices import role_environment
 from cluster.engine import open_engine
+from cluster.presence import roll_call, sign
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import run_encoder
 from r4t.catalog.index import open_index
@@ -76,7 +77,8 @@ class ShardDone:
 class ShardSampler:
     """One vLLM engine. It starts with the first shard's policy and swaps weights when a shard names another."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, roll: Any) -> None:
+        sign(roll, "an engine")
         self.config = config
         self.engine: Any = None
         self.policy = ""
@@ -110,7 +112,8 @@ class ShardSampler:
 class ShardScorer:
     """Parses, retrieves and rewards the answers of a shard, composes the sets and writes it."""
 
-    def __init__(self, prepare_folder: Path, config: Config) -> None:
+    def __init__(self, prepare_folder: Path, config: Config, roll: Any) -> None:
+        sign(roll, "a scorer")
         self.config = config
         self.dataset = load_dataset(prepare_folder, config.objective.columns)
         index = open_index(prepare_folder, self.dataset.item_vectors, config.index)
@@ -151,16 +154,23 @@ def stream_shards(
     prepare_folder: Path,
     sampler: type = ShardSampler,
     sampler_args: tuple[Any, ...] | None = None,
+    say: Callable[[str], None] = print,
 ) -> Iterator[ShardDone]:
     """Makes the shards, in any order, and yields each when it stands.
 
     From one engine up to `rollout.workers` work at a time, as many as find a place. `sampler` stands in for the engine
     where completions come from elsewhere; it is called with a task's row and adds what `ShardSampler` adds.
+    say: where the loss of one that stood still is reported.
     """
     _settle_ray_data(config)
+    with roll_call(config, say) as roll:
+        yield from _stream(tasks, _job(tasks, config, prepare_folder, sampler, sampler_args, roll))
+
+
+def _stream(tasks: Sequence[ShardTask], job: ray.data.Dataset) -> Iterator[ShardDone]:
     standing: set[str] = set()
     try:
-        for row in _job(tasks, config, prepare_folder, sampler, sampler_args or (config,)).iter_rows():
+        for row in job.iter_rows():
             standing.add(row["path"])
             yield ShardDone(
                 path=row["path"],
@@ -184,13 +194,18 @@ def stream_shards(
 
 
 def _job(
-    tasks: Sequence[ShardTask], config: Config, prepare_folder: Path, sampler: type, sampler_args: tuple[Any, ...]
+    tasks: Sequence[ShardTask],
+    config: Config,
+    prepare_folder: Path,
+    sampler: type,
+    sampler_args: tuple[Any, ...] | None,
+    roll: Any,
 ) -> ray.data.Dataset:
     return (
         ray.data.from_items([asdict(task) for task in tasks], override_num_blocks=len(tasks))
         .map(
             cast(Any, sampler),  # Ray's annotation of `map` leaves out callable classes
-            fn_constructor_args=sampler_args,
+            fn_constructor_args=(config, roll) if sampler_args is None else sampler_args,
             compute=_pool(config.rollout.workers, len(tasks)),
             num_cpus=config.rollout.cpus,
             num_gpus=gpus("rollout", config),
@@ -199,7 +214,7 @@ def _job(
         )
         .map(
             cast(Any, ShardScorer),
-            fn_constructor_args=(prepare_folder, config),
+            fn_constructor_args=(prepare_folder, config, roll),
             compute=_pool(config.scorer.workers, len(tasks)),
             num_cpus=config.scorer.cpus,
             runtime_env={"env_vars": role_environment("scorer", config)},

@@ -92,7 +92,7 @@ def make_shards(config: Config, run: Run, tasks: list[ShardTask], started: float
     read: dict[str, ParseCount] = {}
     first: dict[str, float] = {}
     with run.progress("sets (answers)", sum(len(task.queries) * task.samples for task in tasks)) as bar:
-        for done in stream_shards(tasks, config, run.folder / "prepare"):
+        for done in stream_shards(tasks, config, run.folder / "prepare", say=run.say):
             read[done.policy] = read.get(done.policy, ParseCount()) + done.parsed
             read[done.policy].check(config.sets.min_parsed, config.sets.check_after, f"the policy {done.policy}")
             bar.advance(done.answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from support import R4T, environment, r4t, wait_for
 
-from benchmarks.synthesis_faults import differences, fork, standing, with_faults
+from benchmarks.synthesis_faults import Driver, actors, differences, fork, standing, wait_until, with_faults
 from jobs.run import save_config
 from r4t.config import Config
 from r4t.sets import read_shard
@@ -44,9 +45,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.folder
 
 
-def test_rows_after_kills_are_those_of_an_undisturbed_run(base: Path, tmp_path: Path) -> None:
-    whole, broken = fork(base, tmp_path / "whole"), fork(base, tmp_path / "broken")
-    assert with_faults(whole) == []
+@pytest.fixture(scope="module")
+def whole(base: Path) -> Path:
+    """The run that nothing disturbs."""
+    folder = fork(base, base.parent / "whole")
+    assert with_faults(folder) == []
+    return folder
+
+
+def test_rows_after_kills_are_those_of_an_undisturbed_run(base: Path, whole: Path, tmp_path: Path) -> None:
+    broken = fork(base, tmp_path / "broken")
     kills = with_faults(broken, ["driver", "engine", "scorer"], pause=0.2)
     assert {kill.victim for kill in kills} == {"engine", "scorer", "driver"}
     assert all(0 < kill.shards < 2 * TRAIN for kill in kills), "killed while shards were still to be made"
@@ -56,6 +64,24 @@ def test_rows_after_kills_are_those_of_an_undisturbed_run(base: Path, tmp_path: 
     query, sample = (np.concatenate([getattr(shard, name) for shard in shards]) for name in ("query", "sample"))
     assert list(zip(query, sample, strict=True)) == [(q, s) for q in range(TRAIN) for s in range(SAMPLES)]
     assert np.concatenate([shard.valid for shard in shards]).mean() > 0.5, "else equality would say little"
+
+
+def test_who_stands_still_is_named_and_another_does_its_work(base: Path, whole: Path, tmp_path: Path) -> None:
+    folder = fork(base, tmp_path / "run", ["cluster.call_timeout=12"])
+    driver = Driver(folder, "local")
+    wait_until(lambda: standing(folder) > 0, driver)
+    stopped = {who: actors(name)[0] for who, name in (("an engine", "ShardSampler"), ("a scorer", "ShardScorer"))}
+    for process in stopped.values():
+        process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: driver.process.poll() == 0, driver)
+    said = folder.with_suffix(".log").read_text()
+    for who, process in stopped.items():
+        assert re.search(
+            rf"{who} \(process {process.pid} on .*not heard of for 12 s \(cluster\.call_timeout\)", said
+        ), said
+        assert not process.is_running()
+    assert differences(whole, folder) == []
+    assert verify(folder / "sets") == []
 
 
 def test_sigterm_stops_the_stage_and_it_goes_on(base: Path, tmp_path: Path) -> None:
