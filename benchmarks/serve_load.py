@@ -7,8 +7,8 @@
     python -m benchmarks.serve_load FOLDER --overload
     python -m benchmarks.serve_load FOLDER --hostile 10000
 
-FOLDER is an export with a graph. Every run starts a server of its own, on a graph either way: `r4t serve --lite`, or
-with `--ray` Ray Serve with `--replicas`. Bounded in count and time.
+FOLDER is an export with a graph. Every run starts a server of its own: `r4t serve --lite`, or with `--ray` Ray Serve
+with `--replicas`, on the graph unless `--engine torch`. Bounded in count and time.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import torch
 from threadpoolctl import threadpool_limits
 
 from benchmarks.environment import environment
@@ -53,7 +54,9 @@ def ratios(folder: Path, way: Way, repeats: int) -> dict[str, Any]:
 
     Both on as many threads: Ray gives a replica's libraries one for each of its cores, and one at least.
     """
-    retriever = R4TRetriever.from_pretrained(folder, engine="onnx", threads=1)
+    if way.engine == "torch":
+        torch.set_num_threads(1)
+    retriever = R4TRetriever.from_pretrained(folder, engine=way.engine, threads=1)
     result: dict[str, Any] = {}
     limit = threadpool_limits(1) if way.ray else nullcontext()
     with limit, server(folder, way) as (url, _), httpx.Client(base_url=url, timeout=120) as client:
@@ -250,13 +253,16 @@ def main() -> None:
     parser.add_argument("--hostile", type=int, default=0)
     parser.add_argument("--ray", action="store_true", help="Ray Serve instead of --lite")
     parser.add_argument("--replicas", type=int, default=1, help="of Ray Serve")
+    parser.add_argument("--engine", choices=("onnx", "torch"), default="onnx", help="of Ray Serve, and the bare call")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if max(given.soak, given.seconds, given.reload) > MOST_SECONDS or max([given.rate, *given.rates]) > MOST_RATE:
         parser.error(f"at most {MOST_SECONDS} s and {MOST_RATE} requests a second")
     if given.hostile > MOST_HOSTILE:
         parser.error(f"at most {MOST_HOSTILE} hostile requests")
-    way = Way(ray=given.ray, replicas=given.replicas)
+    if given.engine != "onnx" and not given.ray:
+        parser.error("--lite runs on ONNX Runtime alone: add --ray")
+    way = Way(ray=given.ray, replicas=given.replicas, engine=given.engine)
     result: dict[str, Any] = {"schema": 1, "environment": environment(), "server": asdict(way)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = widened(given.folder, Path(temporary) / "wide", given.items)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -27,6 +28,7 @@ class Way:
 
     ray: bool = False
     replicas: int = 1
+    engine: Literal["onnx", "torch"] = "onnx"
 
     def options(self) -> list[str]:
         if not self.ray:
@@ -34,7 +36,7 @@ class Way:
         with socket.socket() as probe:  # Ray's proxies need a port that is known before
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
-        keys = ("serve.engine=onnx", f"serve.replicas={self.replicas}", "serve.replica_cpus=0.5")
+        keys = (f"serve.engine={self.engine}", f"serve.replicas={self.replicas}", "serve.replica_cpus=0.5")
         return ["--port", port, *(part for key in keys for part in ("--set", key))]
 
 

@@ -32,8 +32,21 @@ class Load:
     """What one bundle, or all bundles of a pod, ask for."""
 
     cpus: float = 0.0
-    gpus: float = 0.0
+    gpus: tuple[float, ...] = ()
+    """Of every bundle; a share of one GPU is held on a single device."""
     memory_gib: float = 0.0
+
+    @property
+    def devices(self) -> int:
+        """GPUs that hold the bundles, the largest share first, each on the first device with room."""
+        rooms: list[float] = []
+        for share in sorted((amount for amount in self.gpus if 0 < amount < 1), reverse=True):
+            place = next((i for i, room in enumerate(rooms) if share <= room + 1e-9), None)
+            if place is None:
+                rooms.append(1.0 - share)
+            else:
+                rooms[place] -= share
+        return len(rooms) + sum(math.ceil(amount) for amount in self.gpus if amount >= 1)
 
     def plus(self, other: Load) -> Load:
         return Load(
@@ -44,7 +57,7 @@ class Load:
 
     def within(self, node: Node) -> bool:
         room = node.memory_gib - NODE_GIB - OBJECT_STORE_GIB
-        return self.cpus <= node.cpus + 1e-9 and self.gpus <= node.gpus + 1e-9 and self.memory_gib <= room + 1e-9
+        return self.cpus <= node.cpus + 1e-9 and self.devices <= node.gpus and self.memory_gib <= room + 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,14 +98,14 @@ def loads(config: Config, memory: Mapping[Kind, Footprint]) -> list[Load]:
     for seat in wanted:
         host[seat.bundle] = host.get(seat.bundle, 0.0) + MARGIN * memory[seat.role].host
     return [
-        Load(cpus=bundle["CPU"], gpus=bundle.get("GPU", 0.0), memory_gib=host[i])
+        Load(cpus=bundle["CPU"], gpus=(bundle.get("GPU", 0.0),), memory_gib=host[i])
         for i, bundle in enumerate(bundles(wanted))
     ]
 
 
 def retriever_loads(config: Config, memory: Mapping[Kind, Footprint]) -> list[Load]:
     """Of the retriever's ranks. Without GPUs the one to compare trains at the same time (jobs/train_retriever.py)."""
-    one = Load(cpus=RETRIEVER_CPUS, gpus=gpus("learner", config), memory_gib=MARGIN * memory["retriever"].host)
+    one = Load(cpus=RETRIEVER_CPUS, gpus=(gpus("learner", config),), memory_gib=MARGIN * memory["retriever"].host)
     return [one] * retriever_ranks(config)
 
 
@@ -102,10 +115,10 @@ def pack(wanted: list[Load], node: Node, pods: list[Load] | None = None) -> list
     Ray places bundles in much the same order. Raises UserError for a bundle larger than a node.
     """
     filled = list(pods or [])
-    for load in sorted(wanted, key=lambda one: (-one.gpus, -one.cpus, -one.memory_gib)):
+    for load in sorted(wanted, key=lambda one: (-sum(one.gpus), -one.cpus, -one.memory_gib)):
         if not load.within(node):
             raise UserError(
-                f"one bundle needs {load.cpus:g} CPUs, {load.gpus:g} GPUs and"
+                f"one bundle needs {load.cpus:g} CPUs, {load.devices} GPUs and"
                 f" {load.memory_gib + NODE_GIB + OBJECT_STORE_GIB:.1f} GiB, and a node has {node.cpus:g}, {node.gpus}"
                 f" and {node.memory_gib:g}: give larger nodes (--cpus, --gpus, --memory), or lower the actor's cpus"
             )
@@ -128,6 +141,6 @@ def _group(pool: str | None, pods: list[Load], needed: list[Load]) -> Group:
         pool=pool,
         replicas=len(pods),
         cpus=max(1, math.ceil(max(pod.cpus for pod in every))),
-        gpus=math.ceil(max(pod.gpus for pod in every)),
+        gpus=max(pod.devices for pod in every),
         memory_gib=math.ceil(max(pod.memory_gib for pod in every) + NODE_GIB + OBJECT_STORE_GIB),
     )

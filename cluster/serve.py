@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,12 @@ from r4t.config import Serve
 from r4t.errors import UserError
 from r4t.serving.watched import watched_app
 
+log = logging.getLogger(__name__)
 IMPORT_PATH = "cluster.serve:build"
 NAME = "r4t"
 DIGEST = re.compile("[0-9a-f]{64}")
 QUEUED = 16  # times max_waiting: requests that Ray's proxy holds; what it turns away itself gets a bare 503
+PATIENCE = 30.0  # seconds between two words on what an endpoint that does not come up waits for
 SPARE = 10.0  # seconds that Ray's proxy waits beyond what the application may take
 
 
@@ -97,19 +101,61 @@ def deployment_options(settings: Serve, run: Path | None = None) -> dict[str, An
 
 def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -> None:
     """Deploys what `build` makes of args into the Ray session of this process and serves until SIGTERM or SIGINT, then
-    drains."""
+    drains. Raises UserError for an application that cannot start, and where the cluster serves others already."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    _check_alone()
     settings = Serve.model_validate(args["serve"])
     longest = settings.timeout + settings.body_timeout + SPARE
-    with contextlib.suppress(TimeoutError):  # Ray gives its proxies a minute; on a busy machine they come up later
-        serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port, "request_timeout_s": longest})
+    application = build(args)
     try:
-        serve.run(build(args), name=NAME)
-        ready()
-        while not stopped.wait(1.0):
-            pass
-        serve.delete(NAME)  # replicas finish what they have while the proxies still stand; a shutdown ends both at once
+        with contextlib.suppress(TimeoutError):  # Ray gives its proxies a minute; on a busy machine they come up later
+            options = {"host": host, "port": port, "request_timeout_s": longest}
+            serve.start(proxy_location="HeadOnly", http_options=options)
+        serve.run_many([serve.RunTarget(application, NAME)], wait_for_applications_running=False)
+        if _deployed(stopped):
+            ready()
+            stopped.wait()
+        _drain(settings.drain)
     finally:
-        serve.shutdown()
+        if not set(serve.status().applications) - {NAME}:
+            serve.shutdown()
+
+
+def _drain(longest: float) -> None:
+    """Replicas finish what they have while the proxies still stand; a shutdown would end both at once."""
+    until = time.monotonic() + longest
+    while True:
+        try:
+            return serve.delete(NAME)
+        except TimeoutError:  # Ray waits a minute
+            if time.monotonic() > until:
+                return log.warning("the replicas have not ended in %.0f s", longest)
+
+
+def _check_alone() -> None:
+    """Raises UserError where Ray Serve has applications: its proxies keep the port and the bounds they came up with."""
+    if others := sorted(serve.status().applications):
+        raise UserError(
+            f"Ray Serve already runs on this cluster, with {', '.join(others)}: end it with `serve shutdown`, or add "
+            f"R4T to it with `serve deploy` and import_path {IMPORT_PATH}"
+        )
+
+
+def _deployed(stopped: threading.Event) -> bool:
+    """Waits until the application answers; False where `stopped` came first. Says what is missing while it waits."""
+    said = time.monotonic()
+    while not stopped.wait(0.2):
+        application = serve.status().applications.get(NAME)
+        if application is None:
+            continue
+        if application.status == "RUNNING":
+            return True
+        reason = " ".join([application.message, *(one.message for one in application.deployments.values())]).strip()
+        if application.status == "DEPLOY_FAILED":
+            raise UserError(f"the endpoint did not start: {reason}")
+        if time.monotonic() - said > PATIENCE:
+            said = time.monotonic()
+            log.warning("the endpoint is not up yet: %s", reason or application.status)
+    return False

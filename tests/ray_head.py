@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from ray.util.state import list_nodes
 from support import ROOT, environment, wait_for
 
 RAY = str(Path(sys.executable).with_name("ray"))
+EAGER = {"RAY_worker_niceness": "0"}  # Ray's workers step back by 15, and starve beside the tests of another process
+SERVE = str(Path(sys.executable).with_name("serve"))
 
 
 def free_port() -> int:
@@ -65,6 +68,19 @@ def ray_cluster(env: dict[str, str] | None = None, cpus: int | None = None) -> I
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def serve_deploy(head: Head, file: Path) -> None:
+    """What `serve deploy` makes of a file. Tried again as the operator does: a busy head may answer 500."""
+    for _ in range(4):
+        done = subprocess.run(
+            [SERVE, "deploy", file, "--address", head.dashboard],
+            capture_output=True, text=True, check=False, timeout=300, cwd=ROOT, env=environment(),
+        )  # fmt: skip
+        if done.returncode == 0:
+            return
+        time.sleep(2)
+    raise AssertionError(done.stdout + done.stderr)
+
+
 @contextmanager
 def ray_worker(head: Head, *options: str, env: dict[str, str] | None = None) -> Iterator[str]:
     """A node that joined the head; its id. Gone after the block. env: variables that it runs under."""
@@ -95,7 +111,7 @@ def _node(options: list[str], agent: int, env: dict[str, str] | None) -> Iterato
         ],
         stdout=subprocess.DEVNULL,
         cwd=ROOT,
-        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"} | (env or {})),
+        env=environment({"PATH": f"{Path(RAY).parent}:{environment()['PATH']}"} | EAGER | (env or {})),
     )  # fmt: skip
     try:
         yield node

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from ray_head import RAY, free_port, ray_cluster
+from ray_head import free_port, ray_cluster, serve_deploy
 from serving_fixtures import exported
-from support import ROOT, environment, wait_for
+from support import ROOT, wait_for
 
 from cluster.serve_proxy import SECONDS
 from cluster.serve_ready import problem
@@ -19,7 +18,6 @@ from r4t.client import Client
 from r4t.retriever import R4TRetriever
 
 pytestmark = pytest.mark.slow
-SERVE = str(Path(RAY).with_name("serve"))
 MANIFEST = ROOT / "cluster" / "kuberay" / "components" / "service" / "rayservice.yaml"
 OVERLAY = ROOT / "cluster" / "kuberay" / "overlays" / "service" / "kustomization.yaml"
 
@@ -38,13 +36,9 @@ def test_the_manifests_application_answers(tmp_path: Path) -> None:
     port = config["http_options"]["port"]
     with ray_cluster({NODE_VARIABLE: HOOK}) as head:
         wait_for("the raylet", lambda: problem(head.agent, port).startswith("proxy: "), timeout=120, every=1.0)
-        done = subprocess.run(
-            [SERVE, "deploy", tmp_path / "serve.yaml", "--address", head.dashboard],
-            capture_output=True, text=True, check=False, timeout=300, cwd=ROOT, env=environment(),
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout + done.stderr
+        serve_deploy(head, tmp_path / "serve.yaml")
         with Client(f"http://127.0.0.1:{port}") as client:
-            wait_for("the endpoint", client.ready, timeout=120, every=1.0)
+            wait_for("the endpoint", client.ready, timeout=300, every=1.0)
             found = client.retrieve("leek soup", 7, seed=4)
         assert problem(head.agent, port) == "", "what the readiness probe asks"
         assert problem(free_port(), port).startswith("raylet: ")

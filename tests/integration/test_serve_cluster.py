@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
-from ray_head import free_port, ray_cluster
+import yaml
+from ray_head import SERVE, Head, free_port, ray_cluster, serve_deploy
 from serve_process import served
 from serving_fixtures import exported
-from support import wait_for
+from support import assert_user_error, environment, r4t, wait_for
+
+from cluster.serve import IMPORT_PATH
 
 pytestmark = pytest.mark.slow
 KEY = "serve-canary-41c7aa0e"
-QUICK = {"RAY_worker_niceness": "0"}  # else the workers of this cluster starve beside other work
 SHOWN = ("api/serve/applications/", "api/jobs/", "api/v0/actors?detail=1", "api/v0/workers?detail=1", "logical/actors")
 
 
@@ -39,17 +43,45 @@ class Endpoint:
 
 
 @pytest.fixture(scope="module")
-def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("serve"))
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with ray_cluster() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def endpoint(folder: Path, head: Head) -> Iterator[Endpoint]:
     """The key is in the environment of the driver alone."""
-    folder = exported(tmp_path_factory.mktemp("serve"))
     overrides = ("replicas=1", "max_replicas=2", "target_ongoing=1", "replica_cpus=0.3")
     options = [part for one in overrides for part in ("--set", f"serve.{one}")]
     key = {"R4T_SERVE_KEY": KEY}
-    with (
-        ray_cluster(QUICK) as head,
-        served(folder, "--address", head.gcs, "--port", free_port(), *options, env=key) as (url, _),
-    ):
+    with served(folder, "--address", head.gcs, "--port", free_port(), *options, env=key) as (url, _):
         yield Endpoint(url, head.dashboard)
+
+
+def test_another_application_outlives_the_endpoint_and_is_left_alone(folder: Path, head: Head, tmp_path: Path) -> None:
+    small = {"replicas": 1, "replica_cpus": 0.3}
+    args = {"folders": [str(folder)], "serve": small}
+    other = {"name": "other", "route_prefix": "/other", "import_path": IMPORT_PATH, "args": args}
+
+    def statuses() -> dict[str, str]:
+        shown = httpx.get(f"{head.dashboard}/{SHOWN[0]}", timeout=60).json()
+        return {name: one["status"] for name, one in shown["applications"].items()}
+
+    options = ("--address", head.gcs, "--set", "serve.replica_cpus=0.3")
+    with served(folder, *options, "--port", free_port()):
+        (tmp_path / "other.yaml").write_text(yaml.safe_dump({"applications": [other]}))
+        serve_deploy(head, tmp_path / "other.yaml")
+        wait_for("the other application", lambda: statuses() == {"r4t": "RUNNING", "other": "RUNNING"}, timeout=120)
+    assert statuses() == {"other": "RUNNING"}
+    refused = r4t("serve", folder, *options, "--port", free_port())
+    assert_user_error(refused, "Ray Serve already runs on this cluster, with other: end it with `serve shutdown`")
+    assert statuses() == {"other": "RUNNING"}
+    subprocess.run([SERVE, "shutdown", "-y", "--address", head.dashboard], check=True, timeout=300, env=environment())
 
 
 def test_the_drivers_key_holds_in_the_replicas(endpoint: Endpoint) -> None:

@@ -22,7 +22,7 @@ import pytest
 from ray_head import free_port
 from serve_process import served
 from serving_fixtures import exported
-from support import ROOT, assert_user_error, environment, r4t, wait_for
+from support import R4T, ROOT, assert_user_error, environment, r4t, wait_for
 from taught_policy import teach
 
 from benchmarks.serve_load import offered
@@ -168,6 +168,21 @@ def test_ray_serve_answers_reloads_sheds_and_drains(folder: Path, tmp_path: Path
     assert process.returncode == 0
     under_way = [status for start, ended, status in asked if start < told < ended]
     assert set(under_way) == {200}, "what was admitted is answered before it stops"
+
+
+@pytest.mark.slow
+def test_a_replica_without_a_place_is_named_and_sigterm_ends_the_wait(folder: Path) -> None:
+    options = ("--port", str(free_port()), "--set", "serve.replica_cpus=512")
+    process = subprocess.Popen(
+        [R4T, "serve", folder, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert process.stderr is not None
+    while (line := process.stderr.readline()) and "not up yet" not in line:
+        continue
+    assert "512" in line, "what it waits for"
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, out.strip()) == (0, "r4t serve: stopped")
 
 
 @contextmanager

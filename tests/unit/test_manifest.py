@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -101,13 +102,23 @@ def test_the_pods_hold_every_bundle_and_no_pod_is_larger_than_a_node(config: Con
 )
 def test_packing_loses_nothing_and_overfills_nothing(sizes: list[tuple[float, float]]) -> None:
     node = Node(cpus=4, gpus=2, memory_gib=8)
-    wanted = [Load(cpus=cpus, gpus=gpus, memory_gib=0.5) for cpus, gpus in sizes]
+    wanted = [Load(cpus=cpus, gpus=(gpus,), memory_gib=0.5) for cpus, gpus in sizes]
     pods = pack(wanted, node)
     assert sum(pod.cpus for pod in pods) == pytest.approx(sum(load.cpus for load in wanted))
-    assert sum(pod.gpus for pod in pods) == pytest.approx(sum(load.gpus for load in wanted))
+    assert sum(sum(pod.gpus) for pod in pods) == pytest.approx(sum(gpus for _, gpus in sizes))
     assert all(pod.within(node) for pod in pods)
     # First fit never leaves two pods that would fit into one.
     assert not any(a.plus(b).within(node) for i, a in enumerate(pods) for b in pods[i + 1 :])
+
+
+@given(share=st.sampled_from([0.3, 0.4, 0.5, 0.7, 0.95]), count=st.integers(0, 12), whole=st.integers(0, 3))
+def test_shares_of_a_gpu_are_not_split_over_two(share: float, count: int, whole: int) -> None:
+    load = Load(gpus=(1.0,) * whole + (share,) * count)
+    assert load.devices == whole + math.ceil(count / int(1 / share))
+
+
+def test_shares_that_differ_fill_a_gpu_together() -> None:
+    assert Load(gpus=(0.4, 0.6, 0.3, 0.7, 2.0)).devices == 4
 
 
 @settings(max_examples=8, deadline=None)
