@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from pydantic import ValidationError
 from ray import serve
 from starlette.applications import Starlette
@@ -114,7 +115,7 @@ def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -
             options = {"host": host, "port": port, "request_timeout_s": longest}
             serve.start(proxy_location="HeadOnly", http_options=options)
         serve.run_many([serve.RunTarget(application, NAME)], wait_for_applications_running=False)
-        if _deployed(stopped):
+        if _deployed(stopped, settings):
             ready()
             stopped.wait()
         _drain(settings.drain)
@@ -126,6 +127,7 @@ def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -
 def _drain(longest: float) -> None:
     """Replicas finish what they have while the proxies still stand; a shutdown would end both at once."""
     until = time.monotonic() + longest
+    log.warning("stopping: replicas have %g s (serve.drain) for what they admitted", longest)
     while True:
         try:
             return serve.delete(NAME)
@@ -143,7 +145,7 @@ def _check_alone() -> None:
         )
 
 
-def _deployed(stopped: threading.Event) -> bool:
+def _deployed(stopped: threading.Event, settings: Serve) -> bool:
     """Waits until the application answers; False where `stopped` came first. Says what is missing while it waits."""
     said = time.monotonic()
     while not stopped.wait(0.2):
@@ -157,5 +159,10 @@ def _deployed(stopped: threading.Event) -> bool:
             raise UserError(f"the endpoint did not start: {reason}")
         if time.monotonic() - said > PATIENCE:
             said = time.monotonic()
-            log.warning("the endpoint is not up yet: %s", reason or application.status)
+            free = f"a replica needs {settings.replica_cpus:g} CPUs (serve.replica_cpus), {_free_cpus():g} are free"
+            log.warning("the endpoint is not up yet: %s", " ".join([f"{free}.", reason]).strip())
     return False
+
+
+def _free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0.0))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from support import ROOT, environment, wait_for
 
 HOSTS = Path("/etc/netns")  # where `ip netns exec` takes a namespace's own /etc/hosts from
 GCS, DASHBOARD = 6379, 8265
+NARROW = ("tbf", "rate", "100mbit", "burst", "16k", "limit", "16k")  # bursts of more than ten packets lose some
 
 
 def why_not() -> str:
@@ -136,6 +140,29 @@ class Network:
             capture_output=True, text=True, timeout=300, check=False, cwd=ROOT, env=environment(),
         )  # fmt: skip
 
+    @contextmanager
+    def lossy(self, node: Node) -> Iterator[Callable[[], int]]:
+        """A link that drops what comes faster than it carries, both ways. Yields what counts the packets dropped."""
+        ends = (["dev", f"v{node.name}"], ["-n", node.name, "dev", "eth0"])
+        for *inside, dev, name in ends:
+            _run("tc", *inside, "qdisc", "add", dev, name, "root", *NARROW)
+
+        def dropped() -> int:
+            shown = [_run("tc", *inside, "-s", "qdisc", "show", dev, name) for *inside, dev, name in ends]
+            return sum(int(found) for text in shown for found in re.findall(r"dropped (\d+)", text))
+
+        try:
+            yield dropped
+        finally:
+            for *inside, dev, name in ends:
+                _run("tc", *inside, "qdisc", "del", dev, name, "root")
+
+    def cut(self, node: Node, seconds: float) -> None:
+        """Nothing passes, for so long."""
+        _ip("link", "set", f"v{node.name}", "down")
+        time.sleep(seconds)
+        _ip("link", "set", f"v{node.name}", "up")
+
     def kill(self, node: Node) -> None:
         """SIGKILL for every process of the node: what others see of a machine that went without a word."""
         found = subprocess.run(["ip", "netns", "pids", node.name], capture_output=True, text=True, check=True)
@@ -179,4 +206,8 @@ def _namespace(name: str, address: str, bridge: str, gateway: str) -> None:
 
 
 def _ip(*arguments: str) -> str:
-    return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
+    return _run("ip", *arguments)
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

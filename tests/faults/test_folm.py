@@ -91,6 +91,24 @@ def test_every_kind_of_actor_is_killed_and_no_group_is_lost_or_doubled(base: Pat
     assert max(values["policy_age/max"] for values in steps_of(folder)) == 1
 
 
+def test_who_stands_still_is_named_and_another_takes_the_seat(base: Path) -> None:
+    """SIGSTOP to one of each kind, which then neither answers nor dies."""
+    rng = random.Random(7)
+    folder = fork(base, base.parent / "frozen")
+    driver = start(folder, "cluster.call_timeout=60", "cluster.max_restarts=9")
+    frozen = []
+    for step, name in enumerate(rng.sample(list(SEATS), k=3), start=1):
+        wait_for_step(driver, folder, step)
+        frozen.append(rng.choice(actors(driver, name)))
+        frozen[-1].send_signal(signal.SIGSTOP)
+    finish(driver, folder)
+    assert_whole(folder)
+    log = (folder / "log.txt").read_text()
+    missed = re.findall(r"folm: (\D*?)(?: \d+)? is lost \(.*did not answer within 60 s \(cluster.call_timeout\)", log)
+    assert set(SEATS.values()) <= set(missed), log[-4000:]
+    assert_all_end(frozen, timeout=60)
+
+
 def test_a_run_whose_groups_are_all_uninformative_ends_without_training(base: Path) -> None:
     folder = fork(base, base.parent / "filtered")
     finish(start(folder, "rl.staleness=1", "rl.std_tolerance=100", "rl.max_refill=1"), folder)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from serving_fixtures import exported
 from support import assert_user_error, environment, r4t, wait_for
 
 from cluster.serve import IMPORT_PATH
+from r4t.client import Client
+from r4t.retriever import R4TRetriever
 
 pytestmark = pytest.mark.slow
 KEY = "serve-canary-41c7aa0e"
@@ -40,6 +44,12 @@ class Endpoint:
         shown = httpx.get(f"{self.dashboard}/{SHOWN[0]}", timeout=60).json()
         replicas = shown["applications"]["r4t"]["deployments"]["r4t"]["replicas"]
         return sum(replica["state"] == "RUNNING" for replica in replicas)
+
+    def process(self, actor: str) -> int | None:
+        """Of the first living actor whose class is called so."""
+        shown = httpx.get(f"{self.dashboard}/api/v0/actors?detail=1", timeout=60).json()["data"]["result"]["result"]
+        alive = [one["pid"] for one in shown if actor in one["class_name"] and one["state"] == "ALIVE"]
+        return alive[0] if alive else None
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +107,34 @@ def test_the_key_is_nowhere_in_what_ray_shows(endpoint: Endpoint, path: str) -> 
     assert shown.status_code == 200
     assert len(shown.text) > 10
     assert KEY not in shown.text
+
+
+@pytest.mark.parametrize("actor", ["ServeReplica", "ProxyActor"])
+def test_no_answer_is_lost_with_a_process_that_is_killed(folder: Path, endpoint: Endpoint, actor: str) -> None:
+    """Clients that ask again, as ours does, while the only replica dies, then the only proxy."""
+    expected = [item.item_id for item in R4TRetriever.from_pretrained(folder).retrieve("leek soup", 5)[0].items]
+    found: list[list[str]] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        with Client(endpoint.url, key=KEY, retries=10) as client:
+            while not stop.is_set():
+                found.append([item.item_id for item in client.retrieve("leek soup", 5).sets[0].items])
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        try:
+            wait_for("answers", lambda: len(found) > 20, timeout=120)
+            struck = endpoint.process(actor)
+            os.kill(struck, signal.SIGKILL)
+            wait_for("another process", lambda: endpoint.process(actor) not in (None, struck), timeout=120, every=0.5)
+            before = len(found)
+            wait_for("answers again", lambda: len(found) > before + 20, timeout=120)
+        finally:
+            stop.set()
+        for one in asking:
+            one.result()
+    assert all(answer == expected for answer in found)
 
 
 @pytest.mark.skipif("R4T_LONG" not in os.environ, reason="waits minutes for Ray Serve to scale: R4T_LONG=1 runs it")

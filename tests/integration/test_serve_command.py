@@ -173,15 +173,18 @@ def test_ray_serve_answers_reloads_sheds_and_drains(folder: Path, tmp_path: Path
 @pytest.mark.slow
 def test_a_replica_without_a_place_is_named_and_sigterm_ends_the_wait(folder: Path) -> None:
     options = ("--port", str(free_port()), "--set", "serve.replica_cpus=512")
-    process = subprocess.Popen(
-        [R4T, "serve", folder, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
-    )
-    assert process.stderr is not None
-    while (line := process.stderr.readline()) and "not up yet" not in line:
-        continue
-    assert "512" in line, "what it waits for"
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=120)
+    command = [R4T, "serve", folder, *options]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment()
+    ) as process:
+        assert process.stderr is not None
+        try:
+            while (line := process.stderr.readline()) and "not up yet" not in line:
+                continue
+        finally:
+            process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=120)
+    assert "a replica needs 512 CPUs (serve.replica_cpus), " in line
     assert (process.returncode, out.strip()) == (0, "r4t serve: stopped")
 
 
