@@ -12,7 +12,6 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -169,11 +168,6 @@ def test_the_report_can_be_made_again(finished: Path) -> None:
     assert verify(finished) == []
 
 
-def metrics(folder: Path) -> list[Any]:
-    path = folder / "metrics.jsonl"
-    return list(read_metrics(path)) if path.is_file() else []
-
-
 class Journey:
     """The same pipeline on two nodes of one CPU, which come and go while it runs."""
 
@@ -245,7 +239,8 @@ def moved(
         (leaving,) = set(journey.nodes) - {journey.seat("RolloutWorker")}
         with network.lossy(leaving) as dropped:
             network.cut(leaving, seconds=5)
-            journey.until("a step", lambda: any(line["stage"] == "folm" for line in metrics(folder)))
+            numbers = folder / "metrics.jsonl"
+            journey.until("a step", lambda: "folm" in {line["stage"] for line in read_metrics(numbers)})
             assert dropped() > 0
         network.drain(leaving, seconds=600)
         journey.replace(leaving)
