@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +27,11 @@ KEPT = 32
 class Catalogue:
     """Made from an exported folder, whole, and never changed. Every index here counts items by their row."""
 
-    def __init__(self, folder: Path, encoder: str) -> None:
-        """Raises UserError for a folder that was exported without items, is damaged, or holds fewer than one item."""
+    def __init__(self, folder: Path, encoder: str, *, exact: bool = False) -> None:
+        """exact: searched by `ItemIndex.exact`, which needs torch, unless there are filters.
+
+        Raises UserError for a folder that was exported without items, is damaged, or holds fewer than one item.
+        """
         stored = read_items(folder)
         if stored is None:
             raise UserError(f"{folder} was exported without items: export it again, without --no-items")
@@ -42,8 +46,8 @@ class Catalogue:
         self.background = self.plane.project(
             self.vectors[np.random.default_rng(0).permutation(len(self.vectors))[:BACKGROUND]]
         )
-        whole = ItemIndex.of_vectors(self.vectors, encoder, self.item_ids, self.names)
-        self.index = ItemIndex(index=whole.index, encoder=encoder)
+        build = ItemIndex.exact if exact else ItemIndex.of_vectors
+        self.index = ItemIndex(index=build(self.vectors, encoder, self.item_ids, self.names).index, encoder=encoder)
         self._selections: dict[tuple[Any, ...], ItemIndex] = {}
 
     def __len__(self) -> int:
@@ -74,7 +78,7 @@ class Catalogue:
         for name, values in key:
             mask &= self._having(name, values)
         found = ItemIndex(
-            index=_Selection(self.index.index, np.flatnonzero(mask), self.index.dim), encoder=self.encoder
+            index=_Selection(self._selectable.index, np.flatnonzero(mask), self.index.dim), encoder=self.encoder
         )
         if len(self._selections) >= KEPT:
             self._selections.clear()
@@ -89,6 +93,13 @@ class Catalogue:
                 raise RefusedError(
                     422, "unknown_column", f"items cannot be filtered by this column: {known}", "filters"
                 )
+
+    @functools.cached_property
+    def _selectable(self) -> ItemIndex:
+        """One of FAISS, which can search among chosen items."""
+        if hasattr(self.index.index, "metric_type"):
+            return self.index
+        return ItemIndex.of_vectors(self.vectors, self.encoder, self.item_ids, self.names)
 
     def _having(self, name: str, values: Sequence[str]) -> Bools:
         mask = np.zeros(len(self), dtype=bool)

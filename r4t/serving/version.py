@@ -154,7 +154,7 @@ def open_version(
     for other in retrievers[1:]:
         if other.encoder_hash != first.encoder_hash:
             raise UserError(f"{other.folder} is of another encoder than {first.folder}: serve them apart")
-    catalogue = Catalogue(folders[0], first.encoder_hash)
+    catalogue = Catalogue(folders[0], first.encoder_hash, exact=engine == "torch")
     config = (read_manifest(folders[0]) or {}).get("config", {})
     trade_off = float(config.get("evaluate", {}).get("mmr_lambda", DEFAULT_TRADE_OFF))
     methods: list[ServedMethod] = [NoFanout(), MMR(catalogue.vectors, trade_off)]

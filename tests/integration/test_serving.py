@@ -119,6 +119,20 @@ def test_filters_are_exact(version: Version, method: str) -> None:
     assert found(nothing)["sets"][0]["metrics"] == {}
 
 
+@pytest.mark.parametrize("filters", [{}, {"how": ["raw", "baked"]}])
+def test_the_torch_engine_finds_what_the_graph_finds(version: Version, folder: Path, filters: dict[str, Any]) -> None:
+    """Through an index of R4T's own, except among chosen items."""
+    exact = open_version([folder], "torch", 1)
+    assert isinstance(exact.catalogue.index.index, ExactIndex)
+    for method in version.methods:
+        body = {"queries": ["salmon", "leek soup"], "k": 5, "method": method, "filters": filters}
+        here, there = (found(send(application(one), body)[0]) for one in (exact, version))
+        for answer, other in zip(here["sets"], there["sets"], strict=True):
+            assert [item["item_id"] for item in answer["items"]] == [item["item_id"] for item in other["items"]]
+            scores = [[item["score"] for item in one["items"]] for one in (answer, other)]
+            assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
 def test_a_filter_of_numbers_and_a_combination_are_found(version: Version) -> None:
     body = {"query": "salmon", "k": 3, "method": "no_fanout", "filters": {"minutes": ["8"]}, "map": True}
     answer = found(send(application(version), body)[0])
