@@ -107,6 +107,7 @@ def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
     _check_alone()
+    logging.getLogger("ray.serve").setLevel(logging.ERROR)  # it warns that `run_many` does not move what `start` placed
     settings = Serve.model_validate(args["serve"])
     longest = settings.timeout + settings.body_timeout + SPARE
     application = build(args)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from export_fixtures import DIM, NAMES
-from serving_fixtures import exported
 from support import needed
 
 from r4t.adapters import pgvector, qdrant
@@ -18,11 +17,6 @@ from r4t.errors import UserError
 from r4t.retriever import R4TRetriever
 
 QUERIES = ["light leek lunch", "grilled something", "mint"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("stores"))
 
 
 @pytest.fixture(scope="module")

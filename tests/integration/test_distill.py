@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 from small_run import make_run, make_sets, settings
 
-from cluster.session import session
 from jobs import denoiser_training, distill
 from jobs.pipeline import check_same_config
 from jobs.policies import available_methods, build_methods
@@ -41,12 +39,6 @@ GIVEN = {
 
 def configured(**changes: Any) -> Config:
     return settings().model_copy(update={"distill": Config.model_validate({"distill": GIVEN | changes}).distill})
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session(settings()):
-        yield
 
 
 def run_of(folder: Path, config: Config) -> Run:

@@ -18,7 +18,6 @@ import pytest
 import yaml
 from ray_head import SERVE, Head, free_port, ray_cluster, serve_deploy
 from serve_process import served
-from serving_fixtures import exported
 from support import assert_user_error, environment, r4t, wait_for
 
 from cluster.serve import IMPORT_PATH
@@ -50,11 +49,6 @@ class Endpoint:
         shown = httpx.get(f"{self.dashboard}/api/v0/actors?detail=1", timeout=60).json()["data"]["result"]["result"]
         alive = [one["pid"] for one in shown if actor in one["class_name"] and one["state"] == "ALIVE"]
         return alive[0] if alive else None
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("serve"))
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,6 @@ import httpx
 import pytest
 from ray_head import free_port
 from serve_process import served
-from serving_fixtures import exported
 from support import R4T, ROOT, assert_user_error, environment, r4t, wait_for
 from taught_policy import teach
 
@@ -59,11 +58,6 @@ def ask():
 threading.Thread(target=ask).start()
 app(["serve", sys.argv[2], "--lite", "--port", sys.argv[1]], standalone_mode=False)
 """
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("serve"))
 
 
 def test_lite_loads_neither_torch_nor_ray(folder: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from export_fixtures import NAMES, K
-from serving_fixtures import COLUMNS, application, exported, found, get, opened, send
+from serving_fixtures import COLUMNS, application, found, get, opened, send
 
 from jobs.export import export
 from r4t.catalog.index import ExactIndex
@@ -27,16 +27,6 @@ from r4t.serving.messages import ErrorResponse, MethodsResponse
 from r4t.serving.methods import Writer, Written
 from r4t.serving.service import Service
 from r4t.serving.version import Asked, Version, open_version
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("serving"))
-
-
-@pytest.fixture(scope="module")
-def version(folder: Path) -> Version:
-    return opened(folder)
 
 
 def ids(answer: dict[str, Any], place: int = 0) -> list[str]:

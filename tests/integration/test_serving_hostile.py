@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 import uvicorn
-from serving_fixtures import application, exported, listening, opened, running
+from serving_fixtures import application, listening, running
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -20,11 +20,6 @@ from benchmarks.slow_clients import linger
 from r4t.config import Serve
 from r4t.serving.patience import patient_protocol
 from r4t.serving.version import Version
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Version:
-    return opened(exported(tmp_path_factory.mktemp("hostile")))
 
 
 def test_hostile_requests_get_200_or_4xx_and_nothing_leaks(version: Version) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from serving_fixtures import application, exported, listening, opened, running, send
+from serving_fixtures import application, listening, running, send
 
 from jobs.serve import server_config
 from r4t.client import Client
@@ -25,16 +25,6 @@ from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 
 GOOD = {"query": "leek"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("serving"))
-
-
-@pytest.fixture(scope="module")
-def version(folder: Path) -> Version:
-    return opened(folder)
 
 
 class Slow:

@@ -7,8 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-import pytest
-from serving_fixtures import application, exported, found, opened, running, send
+from serving_fixtures import application, found, opened, running, send
 
 from benchmarks.serve_reload import changing
 from benchmarks.versions import answers_of, matches, variant, variants
@@ -17,11 +16,6 @@ from r4t.config import Serve
 from r4t.serving.app import serving_app
 from r4t.serving.service import Service
 from r4t.serving.watch import Watcher
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return exported(tmp_path_factory.mktemp("serving"))
 
 
 def test_versions_that_differ_take_over_and_every_answer_is_of_the_one_it_names(folder: Path, tmp_path: Path) -> None:

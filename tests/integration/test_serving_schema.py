@@ -6,10 +6,9 @@ import contextlib
 from collections import Counter
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis.errors import Unsatisfiable
-from serving_fixtures import application, exported, get, opened
+from serving_fixtures import application, get
 from support import needed
 
 from r4t.config import Serve
@@ -26,11 +25,6 @@ SETTINGS: dict[str, Any] = {
 }
 BEYOND = [positive_data_acceptance]  # no schema says that a vector of zeros or a method of another server is refused
 LIMITS = Serve(max_queries=8, max_k=20, max_characters=300)
-
-
-@pytest.fixture(scope="module")
-def version(tmp_path_factory: pytest.TempPathFactory) -> Version:
-    return opened(exported(tmp_path_factory.mktemp("schema")))
 
 
 def test_every_answer_is_as_the_document_says(version: Version) -> None:

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import torch
 from safetensors.torch import load_file
 from small_run import NAMES, TRAIN, make_run, make_sets, settings
 
-from cluster.session import session
 from jobs import denoiser_training, train_retriever
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
@@ -42,12 +40,6 @@ config = Config.model_validate_json((folder / "config.json").read_text())
 with session(config):
     train_retriever.main(config, Run(folder, config))
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    with session(settings()):
-        yield
 
 
 def run_of(folder: Path, config: Config) -> Run:

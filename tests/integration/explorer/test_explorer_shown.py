@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,40 +14,15 @@ from browser import (
     TITLES,
     chromium,
     grave,
-    launched,
-    make_served,
     names,
     opened_page,
     served,
     settled,
 )
 from playwright.sync_api import Browser, Locator, expect
-from serving_fixtures import opened
 
 from r4t.serving.methods import Writer
-from r4t.serving.version import Version, open_version
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_served(tmp_path_factory.mktemp("shown"))
-
-
-@pytest.fixture(scope="module")
-def version(folder: Path) -> Version:
-    return opened(folder / "exported")
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path, version: Version) -> Iterator[str]:
-    with served(folder, version) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
+from r4t.serving.version import open_version
 
 
 def test_k_and_seed_sliders_change_the_answer(browser: Browser, url: str) -> None:

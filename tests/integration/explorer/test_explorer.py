@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,43 +16,18 @@ from browser import (
     HOSTILE,
     TITLES,
     Held,
-    launched,
-    make_served,
     names,
     opened_page,
     served,
     settled,
 )
 from playwright.sync_api import Browser, Page, expect
-from serving_fixtures import opened
 from taught_policy import teach
 
 from cluster.writer import open_writer
 from r4t.config import Serve
 from r4t.http import key_digest
 from r4t.serving.version import Version, open_version
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_served(tmp_path_factory.mktemp("explorer"))
-
-
-@pytest.fixture(scope="module")
-def version(folder: Path) -> Version:
-    return opened(folder / "exported")
-
-
-@pytest.fixture(scope="module")
-def url(folder: Path, version: Version) -> Iterator[str]:
-    with served(folder, version) as address:
-        yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 def test_typing_a_query_shows_every_methods_set(browser: Browser, url: str) -> None:
