@@ -41,8 +41,8 @@ class Client:
     """Asks one server, over connections that it keeps. Safe to share between threads.
 
     key: the server's API key; None takes R4T_SERVE_KEY from the environment. timeout: seconds that the server may be
-    silent in one attempt. retries: further attempts where the server is overloaded (429), about to stop (503) or out of
-    reach, after as long as its Retry-After says, else after times that double.
+    silent in one attempt. retries: further attempts where the server is overloaded (429), about to stop (503), out of
+    reach or dead under the request, after as long as its Retry-After says, else after times that double.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Client:
                 raise UserError(f"{self._http.base_url} is no address of a server: give http://HOST:PORT") from None
             if response.is_success:
                 return response.content
-            if response.status_code not in AGAIN or last:
+            if last or not _again(response):
                 raise _error(response)
             self._sleep(_wait(attempt, response.headers.get("retry-after")))
         raise AssertionError("unreachable")
@@ -134,6 +134,12 @@ def _asked(queries: Queries) -> dict[str, Any]:
     if isinstance(queries, np.ndarray):
         return {"vector" if queries.ndim == 1 else "vectors": queries.tolist()}
     return {"queries": list(queries)}
+
+
+def _again(response: httpx.Response) -> bool:
+    """Whether the same request may fare better: the server says so, or died under it, of which its proxy tells."""
+    told = response.headers.get("content-type", "").startswith("application/json")
+    return response.status_code in AGAIN or (response.is_server_error and not told)
 
 
 def _wait(attempt: int, said: str | None) -> float:
