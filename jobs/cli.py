@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import catalog, cluster_commands, interop, serving_commands, sets_commands
+from jobs import catalog, cluster_commands, interop, mirror_commands, serving_commands, sets_commands
 from jobs.options import Address, AsJson, Overrides, RunFolder
 from r4t.errors import UserError, printable
 
@@ -32,6 +32,7 @@ app.add_typer(sets_commands.app, name="sets")
 interop.register(app)
 serving_commands.register(app)
 cluster_commands.register(app)
+mirror_commands.register(app)
 
 objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=True)
 app.add_typer(objective, name="objective")
