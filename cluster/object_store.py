@@ -1,4 +1,4 @@
-"""What pods need of an object store: credentials by reference, a way out, and, without a shared claim, one pod for all."""
+"""What pods need of an object store: credentials by reference, a way out, and, without a claim, one pod for all."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def one_pod(config: Config, node: Node, memory: Mapping[Kind, Footprint], stage:
     pods = sum(group.replicas for group in groups)
     if pools := [group.pool for group in groups if group.pool]:
         raise UserError(
-            f"--storage puts the run into one pod, and pool '{pools[0]}' wants pods of its own: unset *.pool"
+            f"--storage puts the run into one pod, and pool '{pools[0]}' wants its own: unset the roles' pool"
         )
     actors = groups[0] if groups else Group(pool=None, replicas=0, cpus=0, gpus=0, memory_gib=0)
     cpus, gib = head.cpus + actors.cpus, head.memory_gib + actors.memory_gib
     if pods > 1 or cpus > node.cpus or gib > node.memory_gib:
         needs = f"{pods} pods of actors and a head" if pods > 1 else f"{cpus} CPUs and {gib} GiB"
         raise UserError(
-            f"--storage puts the run into one pod with a disk of its own, and this configuration needs {needs} on nodes of"
-            f" {node.cpus:g} CPUs, {node.gpus} GPUs and {node.memory_gib:g} GiB: give larger nodes (--cpus, --gpus,"
-            " --memory) or fewer actors, or leave --storage out and set cluster.mirror: then a claim that all pods mount"
-            " holds the run, and the store its mirror"
+            f"--storage puts the run into one pod with a disk of its own, and this configuration needs {needs} on nodes"
+            f" of {node.cpus:g} CPUs, {node.gpus} GPUs and {node.memory_gib:g} GiB: give larger nodes (--cpus, --gpus,"
+            " --memory) or fewer actors, or leave --storage out and set cluster.mirror: then a claim that all pods"
+            " mount holds the run, and the store its mirror"
         )
     return actors
 

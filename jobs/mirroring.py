@@ -95,7 +95,7 @@ class Mirror:
                 return
 
     def leave(self) -> None:
-        """As `finish`, for a run that ends by an error or a signal: what does not work is said, and its own error stays."""
+        """As `finish`, for a run that ends by an error or a signal, which stays: what does not work is only said."""
         if self._lost is not None:
             return
         try:

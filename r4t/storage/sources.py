@@ -57,10 +57,7 @@ def fetch(url: str, key: str) -> tuple[Path, dict[str, Any]]:
     """
     store = Store(url)
     info = store.describe("")
-    if info is not None and info["type"] == "file":
-        parts = {"": info}
-    else:
-        parts = store.listing()
+    parts = {"": info} if info is not None and info["type"] == "file" else store.listing()
     if not parts:
         raise UserError(f"there is nothing at {url}: {key} must be the address of an object or of a folder of objects")
     for name in parts:
@@ -70,7 +67,7 @@ def fetch(url: str, key: str) -> tuple[Path, dict[str, Any]]:
     place = cache_folder("objects") / version[:32] / url.rsplit("/", 1)[1]
     hashes = {name: _fetched(store, name, info, place / name if name else place) for name, info in parts.items()}
     record = {"url": url, "bytes": sum(int(info["size"]) for info in parts.values()), "version": version}
-    return place, record | {"sha256": hashes[""] if "" in hashes else hashes}
+    return place, record | {"sha256": hashes.get("", hashes)}
 
 
 def _versions(parts: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
