@@ -31,7 +31,7 @@ from r4t.lineage import (
 )
 from r4t.retriever import files as f
 from r4t.retriever.card import card, measured
-from r4t.storage.push import Claim, push
+from r4t.storage.push import Claim, push, read_index
 from r4t.storage.snapshot import Hashes
 from r4t.storage.store import Store
 
@@ -42,6 +42,9 @@ STAGES = ("prepare", "folm", "sets", "retriever", "evaluate")
 def export_to_store(run_folder: Path, url: str, **options: Any) -> dict[str, Any]:
     """As `export`, to a folder of an object store that `r4t pull` fetches. Raises StoreError too."""
     store = Store(url)
+    there = read_index(store)
+    if there is not None and "config.yaml" in there.files:
+        raise UserError(f"{store.url} holds a run, which an export would replace: give another address")
     with tempfile.TemporaryDirectory() as folder:
         made = export(run_folder, Path(folder) / "export", **options)
         push(Path(folder) / "export", store, Claim(), Hashes())

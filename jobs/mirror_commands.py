@@ -34,11 +34,11 @@ def push(
 
     if not (run / "config.yaml").is_file():
         raise UserError(f"{run} is no run directory (it has no config.yaml): give the folder that `r4t run` made")
-    store = Store(url)
+    store, hashes = Store(url), Hashes()
     with locked(run), transfer(f"to {store.url}") as bar:
         if not replace:
-            check_same_run(run, store)
-        done = send(run, store, Claim(), Hashes(), begin=bar.begin, moved=bar.moved)
+            check_same_run(run, store, hashes)
+        done = send(run, store, Claim(), hashes, begin=bar.begin, moved=bar.moved)
     typer.echo(f"{store.url}: {done.files} files, {done.uploaded} of them sent now ({done.bytes / 2**20:,.1f} MiB)")
 
 

@@ -14,13 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-import yaml
-
 from jobs import attempt
 from jobs.footprint import PeakMemory
 from jobs.mirroring import Mirror, mirroring
 from jobs.run import Run, save_config
 from r4t.config import Config, flatten, parse_config
+from r4t.config.yaml_text import read_yaml
 from r4t.errors import UserError
 from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.seats import describe
@@ -67,8 +66,8 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     check_same_config(folder, config)
     if all(is_finished(folder / name) for name in wanted):
         if mirror is not None:
-            with locked(folder), mirroring(mirror):
-                pass
+            with locked(folder):
+                mirror.finish()
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
@@ -116,7 +115,7 @@ def check_same_config(folder: Path, config: Config) -> None:
 
 
 def _refuse_other(text: str, config: Config, folder: Path, path: str) -> None:
-    there, here = flatten(parse_config(yaml.safe_load(text))), flatten(config)
+    there, here = flatten(parse_config(read_yaml(text, path))), flatten(config)
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted((there | here).keys() - set(RESUMABLE))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +14,7 @@ CREDENTIALS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS, or the service account of this machine",
 }
 _LIBRARIES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "requests", "urllib3")
-_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError")
+_NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "RefreshError"}
 _UNREACHED = {"ConnectionError", "ClientError"}  # of botocore, requests and aiohttp
 _NO_BUCKET = ("NoSuchBucket", "InvalidBucketName")
 
@@ -45,19 +46,18 @@ def explained(url: str, scheme: str) -> Iterator[None]:
 
 def _explain(error: Exception, url: str, scheme: str) -> Exception | None:
     kinds = {kind.__name__ for kind in type(error).__mro__}
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return None  # of this machine's disk: who writes there says which
     code = _code(error)
-    own = f"or read and write there is not allowed: check {CREDENTIALS.get(scheme, 'the rights of the folder')}"
-    if isinstance(error, FileNotFoundError):
-        if code in _NO_BUCKET or "bucket" in str(error).lower():
-            return StoreError(f"{url}: there is no such bucket: create it, or correct the address", passing=False)
-        return NoSuchObject(url)
-    if kinds & set(_NO_CREDENTIALS):
-        found = CREDENTIALS.get(scheme, "credentials")
-        return StoreError(f"{url}: no credentials were found in the environment: set {found}", passing=False)
-    if isinstance(error, PermissionError) or code in ("401", "403") or _status(error) in (401, 403):
-        return StoreError(f"{url}: access is denied; the credentials are wrong, {own}", passing=False)
-    if code in _NO_BUCKET:
+    credentials = CREDENTIALS.get(scheme, "the rights of the folder")
+    if code in _NO_BUCKET or "bucket does not exist" in str(error):
         return StoreError(f"{url}: there is no such bucket: create it, or correct the address", passing=False)
+    if isinstance(error, FileNotFoundError):
+        return NoSuchObject(url)
+    if kinds & _NO_CREDENTIALS:
+        return StoreError(f"{url}: no credentials were found in the environment: set {credentials}", passing=False)
+    if isinstance(error, PermissionError) or code in ("401", "403") or _status(error) in (401, 403):
+        return StoreError(f"{url}: access is denied: check {credentials}, and what they may do there", passing=False)
     if isinstance(error, (ConnectionError, TimeoutError)) or (not code and kinds & _UNREACHED):
         return StoreError(
             f"{url}: the store cannot be reached ({type(error).__name__}): check the network and, for a store of your"

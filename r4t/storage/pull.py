@@ -30,13 +30,14 @@ def pull(
     there = read_index(store)
     if there is None:
         return None
-    record, mine = read_record(run, store.url), _content(run)
+    record = read_record(run, store.url)
+    if record.knows(there) and not record.pulling and listing(run):
+        return None
+    mine = _content(run)
     if mine == there.files:
         write_record(run, record.same(there))
         return None
     if mine and not record.pulling:
-        if record.knows(there):
-            return None
         _check_unchanged(run, store, record, mine)
     wanted = {name: entry for name, entry in there.files.items() if mine.get(name) != entry}
     _check_targets(run, there)

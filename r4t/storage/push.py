@@ -82,8 +82,10 @@ def push(
         def send(part: tuple[str, Held]) -> None:
             name, one = part
             one.check(name)
-            store.upload(one.entry.key, one.path)
-            one.check(name)
+            try:
+                store.upload(one.entry.key, one.path)
+            finally:
+                one.check(name)  # also where the upload failed for want of the file
             moved(one.entry.size)
 
         in_parallel(send, missing.values())
@@ -98,12 +100,12 @@ def push(
     return Pushed(files=len(held), uploaded=len(missing), bytes=sum(one.entry.size for _, one in missing.values()))
 
 
-def check_same_run(run: Path, store: Store) -> None:
+def check_same_run(run: Path, store: Store, hashes: Hashes) -> None:
     """Raises UserError where the mirror has a state that `run` never had: a push would lose it."""
     there = read_index(store)
     if there is None or read_record(run, store.url).knows(there):
         return
-    with snapshot(run, Hashes()) as held:
+    with snapshot(run, hashes) as held:
         mine = {name: one.entry for name, one in held.items()}
     if lost := [name for name, entry in there.files.items() if mine.get(name) != entry]:
         raise UserError(

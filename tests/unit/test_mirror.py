@@ -204,9 +204,9 @@ def test_two_sides_that_both_changed_are_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"different states of a run.*--replace"):
         pull(other, store)
     with pytest.raises(UserError, match=r"holds what .* does not, for example folm/checkpoints/step-2/a"):
-        check_same_run(other, store)
+        check_same_run(other, store, Hashes())
     assert content(other) == OLD | {"log.txt": b"mine"}
-    check_same_run(run, store)
+    check_same_run(run, store, Hashes())
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path: Path) -> None:
