@@ -81,4 +81,4 @@ def _code(error: Exception) -> str:
 
 def _status(error: Exception) -> int:
     found = getattr(error, "code", None) or getattr(error, "status", None)
-    return int(found) if str(found).isdigit() else 0
+    return int(str(found)) if str(found).isdigit() else 0

@@ -19,6 +19,7 @@ from r4t.verify import FLEETING
 INDEX = "mirror.json"
 OBJECTS = "objects"
 LIMIT = 1 << 28  # bytes of an index: a million files
+YEAR_5000 = 95617584000  # in seconds, as no clock says
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -63,8 +64,10 @@ def parse_index(content: bytes, where: str) -> Index:
     if not isinstance(raw, dict) or raw.get("schema") != 1:
         raise _refused(where, "it is of another version")
     files, owner, since = raw.get("files"), raw.get("owner"), raw.get("since")
-    if not isinstance(files, dict) or not isinstance(owner, str) or type(since) not in (int, float):
-        raise _refused(where, "it lacks its files, its owner or its time")
+    if not isinstance(since, int | float) or isinstance(since, bool) or not 0 <= since < YEAR_5000:
+        raise _refused(where, "it lacks its time")
+    if not isinstance(files, dict) or not isinstance(owner, str):
+        raise _refused(where, "it lacks its files or its owner")
     for name, entry in files.items():
         if problem := name_problem(name) or _entry_problem(entry):
             raise _refused(where, f"{name!r} {problem}")

@@ -72,7 +72,7 @@ def test_what_was_pushed_is_what_is_pulled_and_nothing_is_sent_twice(
     assert content(base / "b") == content(base / "a")
     shutil.rmtree(base / "a" / "x", ignore_errors=True)
     send(write(base / "a", second), store)
-    assert pull(base / "b", store) is not None
+    pull(base / "b", store)
     assert content(base / "b") == content(base / "a")
     assert pull(base / "b", store) is None
     index = read_index(store)
