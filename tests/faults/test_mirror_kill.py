@@ -21,7 +21,7 @@ from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 
-CHEAP = ["--set", "rollout.engine=hf", "--set", "rl.steps=3", "--set", "warm_start.steps=10"]
+CHEAP = ["--set", "rollout.engine=hf", "--set", "rl.steps=3"]
 
 
 def _command(folder: Path, stage: str) -> list[str | Path]:
