@@ -13,11 +13,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from cluster.object_store import give_access, one_pod, own_disk, ports
 from cluster.pods import OBJECT_STORE_GIB, Group, Node, head_memory_gib, worker_groups
 from cluster.roles import POOL
 from r4t.config import Config, flatten
 from r4t.errors import UserError
 from r4t.footprint import Footprint, Kind
+from r4t.storage.urls import is_url
 
 Manifest = dict[str, Any]
 MOUNT = Path("/runs")  # where the pods see the shared storage
@@ -43,6 +45,12 @@ class Wish:
     """HOST:PORT of the Redis in which Ray's control plane survives a restart of the head's container."""
     redis_secret: str = "r4t-redis"  # noqa: S105  a name
     """The Secret with its `password`."""
+    disk_gib: int | None = None
+    """Of one pod's own disk, in place of the claim: `cluster.mirror` keeps the run."""
+    storage_secret: str = "r4t-storage"  # noqa: S105  a name
+    """The Secret with the credentials of the object store; empty: the service account's role."""
+    storage_endpoint: str | None = None
+    """Of an S3 store that is not Amazon's."""
 
 
 def manifests(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> list[Manifest]:
@@ -50,17 +58,30 @@ def manifests(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> l
 
     Raises UserError for a path that the pods do not see, and for an actor that no node can hold.
     """
-    check_paths(config, wish.run_dir)
+    check_paths(config, wish.run_dir, shared=wish.disk_gib is None)
     return [config_map(config, wish), *egress_policy(config, wish), ray_job(config, wish, memory)]
 
 
-def check_paths(config: Config, run_dir: str) -> None:
-    """Raises UserError for every path outside the shared storage: a pod sees none of this machine's folders."""
-    named = {"--run-dir": Path(run_dir)} | {
+def check_paths(config: Config, run_dir: str, *, shared: bool = True) -> None:
+    """Raises UserError for every path outside the shared storage: a pod sees none of this machine's folders.
+
+    A pod with a disk of its own (not `shared`) starts with an empty one.
+    """
+    named = {
         key: Path(value)
         for key, value in flatten(config).items()
-        if isinstance(value, str) and (key in PATHS or (key == "data.families" and "/" in value))
+        if isinstance(value, str)
+        and not is_url(value)
+        and (key in PATHS or SOURCE.fullmatch(key) or (key == "data.families" and "/" in value))
     }
+    if named and not shared:
+        raise UserError(
+            "with --storage a pod starts with an empty disk, and sees none of:\n"
+            + "\n".join(f"  {key}: {path}" for key, path in named.items())
+            + "\nPut data into the store and name it by its address, e.g. --set data.items=s3://bucket/items.parquet;"
+            " models and encoders of your own need a claim"
+        )
+    named = {"--run-dir": Path(run_dir)} | named
     outside = [f"  {key}: {path}" for key, path in named.items() if not path.is_relative_to(MOUNT)]
     if outside:
         raise UserError(
@@ -71,8 +92,9 @@ def check_paths(config: Config, run_dir: str) -> None:
 
 PATHS = (
     "data.items", "data.sets", "data.item_vectors", "data.queries", "encoder.path", "policy.model",
-    "evaluate.judge_path",
+    "evaluate.judge_path", "evaluate.fill_in_blank",
 )  # fmt: skip
+SOURCE = re.compile(r"data\.sources\..+\.(items|sets)")
 
 
 def config_map(config: Config, wish: Wish) -> Manifest:
@@ -88,7 +110,7 @@ def config_map(config: Config, wish: Wish) -> Manifest:
 
 def egress_policy(config: Config, wish: Wish) -> list[Manifest]:
     """What the job's pods may reach beside each other, where that is anything: policies of Kubernetes add up."""
-    rules = [{"ports": [{"port": port, "protocol": "TCP"}]} for port in outside_ports(config)]
+    rules = [{"ports": [{"port": port, "protocol": "TCP"}]} for port in outside_ports(config, wish)]
     if wish.redis:
         host, _, port = wish.redis.rpartition(":")
         rule: Manifest = {"ports": [{"port": int(port), "protocol": "TCP"}]}
@@ -110,13 +132,15 @@ def egress_policy(config: Config, wish: Wish) -> list[Manifest]:
 IN_CLUSTER = re.compile(r"[a-z0-9-]+\.([a-z0-9-]+)\.svc(?:\..+)?")  # SERVICE.NAMESPACE.svc
 
 
-def outside_ports(config: Config) -> list[int]:
-    """Ports of the servers outside that hold what `secrets` are for."""
-    ports = {443} if config.tracking.wandb == "online" else set()
+def outside_ports(config: Config, wish: Wish) -> list[int]:
+    """Ports of the servers outside that hold what the secrets are for."""
+    found = ports(config, wish.storage_endpoint)
+    if config.tracking.wandb == "online":
+        found.add(443)
     if config.data.writer == "endpoint":
         url = urlsplit(config.data.endpoint.url)
-        ports.add(url.port or (80 if url.scheme == "http" else 443))
-    return sorted(ports)
+        found.add(url.port or (80 if url.scheme == "http" else 443))
+    return sorted(found)
 
 
 def ray_job(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> Manifest:
@@ -136,10 +160,33 @@ def ray_job(config: Config, wish: Wish, memory: Mapping[Kind, Footprint]) -> Man
         }
     head, (worker,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     head_cpus = HEAD_CPUS[config.cluster.device]
-    _fit(head, config, wish, Group(pool=None, replicas=1, cpus=head_cpus, gpus=0, memory_gib=head_memory_gib(memory)))
+    driver = Group(pool=None, replicas=1, cpus=head_cpus, gpus=0, memory_gib=head_memory_gib(memory))
+    if wish.disk_gib is not None:
+        _alone(head, driver, wish.disk_gib, config, wish, memory)
+        cluster["workerGroupSpecs"] = []
+        return job
+    _fit(head, config, wish, driver)
     groups = worker_groups(config, wish.node, memory, wish.stage)
     cluster["workerGroupSpecs"] = [_workers(worker, group, config, wish) for group in groups]
     return job
+
+
+def _alone(
+    head: Manifest, driver: Group, disk_gib: int, config: Config, wish: Wish, memory: Mapping[Kind, Footprint]
+) -> None:
+    """The head as the only pod: it holds the driver and all actors, and Ray is told of what is the actors'."""
+    actors = one_pod(config, wish.node, memory, wish.stage, driver)
+    head["rayStartParams"] |= {"num-cpus": str(actors.cpus), "num-gpus": str(actors.gpus)}
+    whole = Group(
+        pool=None,
+        replicas=1,
+        cpus=driver.cpus + actors.cpus,
+        gpus=actors.gpus,
+        memory_gib=driver.memory_gib + actors.memory_gib,
+    )
+    _fit(head, config, wish, whole)
+    own_disk(head["template"]["spec"], disk_gib)
+    _tolerate_gpus(head["template"]["spec"], whole)
 
 
 def _workers(template: Manifest, group: Group, config: Config, wish: Wish) -> Manifest:
@@ -155,12 +202,16 @@ def _workers(template: Manifest, group: Group, config: Config, wish: Wish) -> Ma
     if group.pool == SPOT:
         pod["terminationGracePeriodSeconds"] = SPOT_GRACE
         pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][-1] = str(SPOT_WAIT)
+    _tolerate_gpus(pod, group)
+    _fit(own, config, wish, group)
+    return own
+
+
+def _tolerate_gpus(pod: Manifest, group: Group) -> None:
     if group.gpus:
         pod.setdefault("tolerations", []).append(
             {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
         )
-    _fit(own, config, wish, group)
-    return own
 
 
 def _fit(spec: Manifest, config: Config, wish: Wish, group: Group) -> None:
@@ -178,6 +229,7 @@ def _fit(spec: Manifest, config: Config, wish: Wish, group: Group) -> None:
     container["env"] = [one for one in container["env"] if "secretKeyRef" not in one.get("valueFrom", {})] + [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": SECRETS, "key": key}}} for name, key in secrets(config)
     ]
+    give_access(pod, config, wish.storage_secret, wish.storage_endpoint)
     for volume in pod["volumes"]:
         if volume["name"] == "config":
             volume["configMap"]["name"] = f"{wish.name}-config"

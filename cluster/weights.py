@@ -23,6 +23,7 @@ from cluster.devices import weight_transport
 from cluster.launch import LOST, gather
 from cluster.scratch import Scratch
 from r4t.config import Config
+from r4t.lineage import SCRATCH
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,7 @@ class FileTransport:
         self._loads: deque[tuple[Path, list[Any]]] = deque()
         memory = Path("/dev/shm")  # noqa: S108  one machine's shared memory, in a private directory
         single = len([node for node in ray.nodes() if node["Alive"]]) == 1 and memory.is_dir()
-        self.scratch = Scratch(memory if single else shared, prefix="r4t-weights-")
+        self.scratch = Scratch(memory if single else shared, prefix=SCRATCH)
 
     def send(self, version: int, rollouts: Sequence[Any]) -> int:
         path = self.scratch.path / f"v{version:06d}-{time.time_ns()}.safetensors"

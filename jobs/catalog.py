@@ -31,9 +31,11 @@ def inspect(
     from r4t.catalog.overview import overview
     from r4t.config import load_config
     from r4t.lineage import to_json
+    from r4t.storage.sources import fetch_sources
 
     settings = load_config(config, set_)
-    catalog = load_catalog(settings)
+    local = settings.model_copy(update={"data": fetch_sources(settings.data).data})
+    catalog = load_catalog(local)
     vectors = _vectors(settings, catalog)
     picture = out or Path(f"{settings.name}.png")
     values = [item.extra.get(colour) for item in catalog.items]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import catalog, cluster_commands, interop, serving_commands, sets_commands
+from jobs import catalog, cluster_commands, interop, mirror_commands, serving_commands, sets_commands
 from jobs.options import Address, AsJson, Overrides, RunFolder
 from r4t.errors import UserError, printable
 
@@ -32,6 +32,7 @@ app.add_typer(sets_commands.app, name="sets")
 interop.register(app)
 serving_commands.register(app)
 cluster_commands.register(app)
+mirror_commands.register(app)
 
 objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=True)
 app.add_typer(objective, name="objective")
@@ -103,7 +104,7 @@ def retrieve(
 @app.command()
 def export(
     run: RunFolder,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write it.")],
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to write it: a folder, or a store's address.")],
     part: Annotated[str, typer.Option(help="Which retriever: a folder of the run.")] = "retriever",
     items: Annotated[bool, typer.Option(help="With the items and their vectors.")] = True,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also as a graph for servers without torch.")] = False,
@@ -113,8 +114,10 @@ def export(
     """Write a run's retriever as a folder that serves by itself: network, encoder, items, lineage, model card."""
     from jobs import export as job
     from r4t.lineage import to_json
+    from r4t.storage.urls import is_url
 
-    made = job.export(run, folder, part=part, items=items, onnx=onnx, int8=int8)
+    write = job.export_to_store if is_url(folder) else job.export
+    made = write(run, folder, part=part, items=items, onnx=onnx, int8=int8)
     typer.echo(to_json(made) if as_json else f"{made['folder']}: {', '.join(made['files'])}")
 
 

@@ -42,6 +42,16 @@ def manifest(
         str | None, typer.Option(help="HOST:PORT of a Redis in which Ray's control plane survives its restart.")
     ] = None,
     redis_secret: Annotated[str, typer.Option(help="The Secret that holds its `password`.")] = "r4t-redis",  # noqa: S107
+    storage: Annotated[
+        str | None, typer.Option(help="s3://BUCKET/FOLDER or gs://...: keeps the run; one pod, and no claim.")
+    ] = None,
+    disk: Annotated[int, typer.Option(help="GiB of that pod's own disk.", min=1)] = 100,
+    storage_secret: Annotated[
+        str, typer.Option(help="The Secret with the store's credentials; empty: the service account's role.")
+    ] = "r4t-storage",  # noqa: S107
+    storage_endpoint: Annotated[
+        str | None, typer.Option(help="http(s)://HOST[:PORT] of an S3 store that is not Amazon's.")
+    ] = None,
     set_: Overrides = None,
     out: Annotated[Path | None, typer.Option(help="Write there instead of printing.")] = None,
 ) -> None:
@@ -63,6 +73,10 @@ def manifest(
         parameters=parameters,
         redis=redis,
         redis_secret=redis_secret,
+        storage=storage,
+        disk=disk,
+        storage_secret=storage_secret,
+        storage_endpoint=storage_endpoint,
     )
     job.save(text, out) if out else typer.echo(text, nl=False)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,29 @@ from r4t.lineage import (
 )
 from r4t.retriever import files as f
 from r4t.retriever.card import card, measured
+from r4t.storage.push import Claim, push, read_index
+from r4t.storage.snapshot import Hashes
+from r4t.storage.store import Store
 
 EXAMPLES = 8
 STAGES = ("prepare", "folm", "sets", "retriever", "evaluate")
 
 
+def export_to_store(run_folder: Path, url: str, **options: Any) -> dict[str, Any]:
+    """As `export`, to a folder of an object store that `r4t pull` fetches. Raises StoreError too."""
+    store = Store(url)
+    there = read_index(store)
+    if there is not None and "config.yaml" in there.files:
+        raise UserError(f"{store.url} holds a run, which an export would replace: give another address")
+    with tempfile.TemporaryDirectory() as folder:
+        made = export(run_folder, Path(folder) / "export", **options)
+        push(Path(folder) / "export", store, Claim(), Hashes())
+    return made | {"folder": store.url}
+
+
 def export(
     run_folder: Path,
-    target: Path,
+    target: Path | str,
     *,
     part: str = "retriever",
     items: bool = True,
@@ -53,6 +69,7 @@ def export(
     source, prepare = run_folder / part, run_folder / "prepare"
     if not is_finished(source):
         raise UserError(f"{source} holds no finished retriever: run `r4t run CONFIG --stage retriever` first")
+    target = Path(target)
     _check_target(target)
     if onnx or int8:
         check_packages()

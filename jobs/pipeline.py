@@ -14,15 +14,16 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-import yaml
-
 from jobs import attempt
 from jobs.footprint import PeakMemory
+from jobs.mirroring import Mirror, mirroring
 from jobs.run import Run, save_config
 from r4t.config import Config, flatten, parse_config
+from r4t.config.yaml_text import read_yaml
 from r4t.errors import UserError
 from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.seats import describe
+from r4t.storage.record import check_whole
 from r4t.tracking import Sink
 from r4t.verify import seal_run, verify
 
@@ -50,6 +51,7 @@ RESUMABLE = (
     "retriever.zero_stage", "distill.threads", "distill.zero_stage",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
     "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
+    "cluster.mirror", "cluster.mirror_every",
 )  # fmt: skip
 
 
@@ -60,8 +62,12 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     an earlier stage is missing.
     """
     wanted = check_stage(stage)
+    mirror = _fetched(folder, config)
     check_same_config(folder, config)
     if all(is_finished(folder / name) for name in wanted):
+        if mirror is not None:
+            with locked(folder):
+                mirror.finish()
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
@@ -69,10 +75,18 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     _check_late_mistakes(config, wanted)
     started = time.monotonic()
     needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
-    with locked(folder), PeakMemory() as memory, _session(config, address, needs_ray, folder), stopping_cleanly():
+    with (
+        locked(folder),
+        PeakMemory() as memory,
+        _session(config, address, needs_ray, folder),
+        stopping_cleanly(),
+        mirroring(mirror),
+    ):
         save_config(folder, config)
         clear_partial(folder)
-        with closing(Run(folder, config, _sinks(folder, config, needs_ray))) as run:
+        with closing(Run(folder, config, _sinks(folder, config, needs_ray, mirror))) as run:
+            if mirror is not None:
+                mirror.say = run.say
             if needs_ray and (notice := _engine_notice(config)):
                 run.say(notice)
             if needs_ray:
@@ -96,9 +110,12 @@ def check_same_config(folder: Path, config: Config) -> None:
     Keys in `RESUMABLE` may differ, those of serving, and those of a student that is not made yet.
     """
     path = folder / "config.yaml"
-    if not path.is_file() or not any(is_finished(folder / name) for name in STAGES):
-        return
-    there, here = flatten(parse_config(yaml.safe_load(path.read_text()))), flatten(config)
+    if path.is_file() and any(is_finished(folder / name) for name in STAGES):
+        _refuse_other(path.read_text(), config, folder, str(path))
+
+
+def _refuse_other(text: str, config: Config, folder: Path, path: str) -> None:
+    there, here = flatten(parse_config(read_yaml(text, path))), flatten(config)
     differing = [
         f"  {key}: {there.get(key)!r} there, {here.get(key)!r} now"
         for key in sorted((there | here).keys() - set(RESUMABLE))
@@ -161,6 +178,19 @@ def stopping_cleanly() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _fetched(folder: Path, config: Config) -> Mirror | None:
+    """The mirror of the configuration, once the run directory is as new as it."""
+    if config.cluster.mirror is None:
+        check_whole(folder)
+        return None
+    mirror = Mirror(folder, config.cluster.mirror, config.cluster.mirror_every)
+    if text := mirror.config_text():
+        _refuse_other(text, config, folder, mirror.store.url)
+    with locked(folder):
+        mirror.fetch()
+    return mirror
 
 
 def _session(config: Config, address: str | None, needed: bool, folder: Path) -> AbstractContextManager[None]:
@@ -233,8 +263,8 @@ def _check_late_mistakes(config: Config, wanted: list[str]) -> None:
         check_model(config.policy.model, config)
 
 
-def _sinks(folder: Path, config: Config, on_ray: bool) -> tuple[Sink, ...]:
-    """Beside the metrics file: Prometheus through Ray, where it runs, and W&B, where it is wanted."""
+def _sinks(folder: Path, config: Config, on_ray: bool, mirror: Mirror | None) -> tuple[Sink, ...]:
+    """Beside the metrics file: Prometheus through Ray, where it runs, and W&B and the mirror, where they are wanted."""
     sinks: list[Sink] = []
     if config.tracking.wandb != "disabled":
         from jobs.wandb_sink import WandbSink
@@ -244,6 +274,8 @@ def _sinks(folder: Path, config: Config, on_ray: bool) -> tuple[Sink, ...]:
         from cluster.gauges import Gauges
 
         sinks.append(Gauges())
+    if mirror is not None:
+        sinks.append(mirror)
     return tuple(sinks)
 
 

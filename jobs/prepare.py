@@ -19,6 +19,7 @@ from r4t.catalog.source import SPLITS, Catalog, nonzero
 from r4t.catalog.written import Writer
 from r4t.config import Config
 from r4t.lineage import is_finished, write_manifest
+from r4t.storage.sources import fetch_sources
 from r4t.types import Floats
 
 
@@ -31,7 +32,8 @@ def main(config: Config, run: Run) -> None:
     start = time.monotonic()
     dropped: Counter[str] = Counter()
     writer = _writer(config, run, dropped)
-    catalog = load_catalog(config, writer)
+    sources = fetch_sources(config.data)
+    catalog = load_catalog(config.model_copy(update={"data": sources.data}), writer)
     catalog = replace(catalog, queries=without_held_out_sets(catalog.queries, dropped))
     encoding = Encoding(config, run, folder)
     item_vectors = encoding.items(catalog)
@@ -57,6 +59,7 @@ def main(config: Config, run: Run) -> None:
         extra={
             "dropped": nonzero(Counter(catalog.dropped) + dropped),
             "kept": {"items whose text repeats another's": catalog.repeated_texts()},
+            **({"sources": sources.records} if sources.records else {}),
             "item_vectors": "encoded" if catalog.item_vectors is None else "given",
             **({"endpoint": asdict(writer.client.counts)} if writer else {}),
             "encoder": encoder_record(encoding.encoder, config.encoder),

@@ -26,6 +26,7 @@ from r4t.errors import UserError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".partial-"
+PROBES, SCRATCH = ".r4t-doctor-", "r4t-weights-"  # beginnings of other names that do not outlive their process
 BLANK = "0" * 64
 _SEAL_AT_THE_END = re.compile(rb'"seal": "([0-9a-f]{64})"\n}\n\Z')
 CODE_FOLDERS = ("r4t", "cluster", "jobs")

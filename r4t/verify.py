@@ -16,7 +16,7 @@ from r4t.errors import UserError
 from r4t.lineage import MANIFEST, TEMPORARY, file_hash, is_finished, is_sealed, read_json, write_sealed
 
 RUN_SEAL = "seal.json"
-FLEETING = (".lock", ".attempt")  # rewritten by whoever opens the run
+FLEETING = (".lock", ".attempt", ".mirror.json")  # rewritten by whoever opens the run, or mirrors it
 FOREIGN = "wandb"  # its client writes there after the run has ended, and again when it syncs
 _HASH = re.compile(r"[0-9a-f]{64}")
 

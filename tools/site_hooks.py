@@ -15,6 +15,7 @@ AREAS = {
     "r4t/diffusion": "Retriever",
     "r4t/retriever": "Exported retriever",
     "r4t/evaluation": "Evaluation",
+    "r4t/storage": "Object stores",
     "r4t/interop": "Reward server, OpenRLHF, TRL",
     "r4t": "Files, policy, plan",
     "cluster": "Cluster and engines",
@@ -47,7 +48,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def _messages(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
     in_config = "r4t/config" in path.as_posix()
-    names = {"UserError", "ValueError"} if in_config else {"UserError"}
+    names = {"UserError", "ValueError"} if in_config else {"UserError", "StoreError"}
     calls = [
         node
         for node in ast.walk(tree)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 
 from r4t.config.section import Section
+from r4t.storage.urls import PathOrUrl
 
 SHIPPED_FAMILIES = ("food", "fashion", "music")
 
@@ -41,8 +42,8 @@ class Columns(Section):
 class Table(Section):
     """One of several tables that together are the catalogue: `data.sources`."""
 
-    items: Path
-    sets: Path | None = None  # of these items; None: they are only in the database
+    items: PathOrUrl
+    sets: PathOrUrl | None = None  # of these items; None: they are only in the database
     columns: Columns = Columns()
     clean_column: str | None = None
 
@@ -98,13 +99,13 @@ class Data(Section):
     """Items, and either human-made sets (their titles are the queries) or broad queries, generated or your own."""
 
     kind: Literal["recipes", "table", "polyvore", "musiccaps"] = "recipes"
-    items: Path | None = None  # table: Parquet, CSV, JSONL or a folder; polyvore: the folder; musiccaps: the CSV
-    sets: Path | None = None  # table: set_id, title, item_ids, split
+    items: PathOrUrl | None = None  # table: Parquet, CSV, JSONL or a folder; polyvore: the folder; musiccaps: the CSV
+    sets: PathOrUrl | None = None  # table: set_id, title, item_ids, split
     sources: dict[str, Table] = Field(default_factory=dict)  # table: several catalogues as one, ids are NAME/ID
     columns: Columns = Columns()
     id_separator: str = Field(" ", min_length=1)  # between the item_ids of a text cell that is no JSON list
-    item_vectors: Path | None = None  # NumPy array [N, w]: row i is the vector of the i-th item of the file
-    queries: Path | None = None  # OAR: a table of your own queries (text[, split, query_id]) instead of generated ones
+    item_vectors: PathOrUrl | None = None  # NumPy array [N, w]: row i is the vector of the i-th item of the file
+    queries: PathOrUrl | None = None  # OAR: a table of your own queries (text[, split, query_id]), not generated ones
     clean_column: str | None = None  # keep only the sets where this boolean column is true
     families: str = "food"  # vocabulary of generated OAR queries: a name of SHIPPED_FAMILIES, or a YAML file's path
     seed: int = 0  # of the generated queries and the split; runs that differ in the top-level seed share their data

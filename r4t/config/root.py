@@ -16,6 +16,7 @@ from r4t.config.section import Section
 from r4t.config.serving import Serve
 from r4t.config.yaml_text import read_yaml, read_yaml_file
 from r4t.errors import UserError, did_you_mean
+from r4t.storage.urls import check_mirror, may_hold_secrets, url_of
 
 Task = Literal["oar", "wscr"]
 # By a user's mistake only: what was given for these keys is not repeated in a message.
@@ -34,6 +35,10 @@ class Cluster(Section):
     placement_timeout: float = 120.0  # seconds
     call_timeout: float = 900.0  # seconds any single remote call may take
     max_restarts: int = Field(3, ge=0)  # of one rollout worker, one scorer or the learner group, in one start of a run
+    mirror: str | None = None  # s3://bucket/folder or gs://...: the run is kept there, under its directory's name
+    mirror_every: float = Field(60.0, ge=1)  # seconds between two looks for what is new, beside those after each stage
+
+    _checked_mirror = field_validator("mirror")(check_mirror)
 
 
 class Config(Section):
@@ -101,6 +106,8 @@ class Config(Section):
             raise ValueError("task 'wscr' needs the sets of at least one of data.sources")
         if self.encoder.image_column is not None and self.data.items is None:
             raise ValueError("encoder.image_column names a column of data.items: give items of your own")
+        if self.encoder.image_column is not None and self.data.items is not None and url_of(self.data.items):
+            raise ValueError("encoder.image_column names files beside data.items: give items of this machine, no URL")
         return self
 
 
@@ -164,7 +171,7 @@ def _explain(error: Any) -> str:
         known = _known_keys([str(s) for s in sections])
         return f"unknown config key '{where}'{did_you_mean(str(last), known)}"
     message = error["msg"].removeprefix("Value error, ")
-    if where in MAY_HOLD_SECRETS:
+    if where in MAY_HOLD_SECRETS or may_hold_secrets(error["input"]):
         return f"config key '{where}': {message}"
     return f"config key '{where}': {message} (got {reprlib.repr(error['input'])})" if where else message
 
@@ -181,7 +188,7 @@ def _known_keys(sections: list[str]) -> list[str]:
 
 def _anchor_paths(config: Config, folder: Path) -> Config:
     def anchor(path: Path | None) -> Path | None:
-        return path if path is None or path.is_absolute() else (folder / path).resolve()
+        return path if path is None or path.is_absolute() or url_of(path) else (folder / path).resolve()
 
     paths = ("items", "sets", "item_vectors", "queries")
     families = config.data.families

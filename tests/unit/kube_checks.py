@@ -134,7 +134,7 @@ def _container_problems(container: dict[str, Any]) -> Iterator[str]:
     if not PINNED.fullmatch(container["image"]):
         yield f"image {container['image']} has no fixed version"
     for variable in container.get("env", []):
-        if SECRET_NAME.search(variable["name"]) and "value" in variable:
+        if SECRET_NAME.search(variable["name"]) and not variable.get("value", "/").startswith("/"):  # a path is none
             yield f"{variable['name']} stands in the manifest"
     if container["name"].startswith("ray-") and container["name"] != "ray-job-submitter":
         for probe in ("readinessProbe", "livenessProbe"):
