@@ -16,7 +16,7 @@ from export_fixtures import DIM, NAMES, ROWS, K, made_run
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.export import export
+from jobs.export import export, export_to_store
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Sampler
 from r4t.errors import UserError
@@ -226,6 +226,19 @@ def test_exports_replace_exports_and_nothing_else(run: Path, tmp_path: Path) -> 
         export(run, target, part="retriever/zero_shot")
     with pytest.raises(UserError, match="r4t export RUN DIR"):
         R4TRetriever.from_pretrained(run / "retriever")
+
+
+def test_an_export_to_a_store_is_what_is_pulled_from_it(run: Path, exported: Path, tmp_path: Path) -> None:
+    url, run_url = f"file://{tmp_path}/store/served", f"file://{tmp_path}/store/run"
+    result = CliRunner().invoke(app, ["export", str(run), url])
+    assert result.exit_code == 0, result.output
+    assert CliRunner().invoke(app, ["pull", url, str(tmp_path / "served")]).exit_code == 0
+    assert {file.name for file in exported.iterdir()} <= {file.name for file in (tmp_path / "served").iterdir()}
+    assert CliRunner().invoke(app, ["verify", str(tmp_path / "served")]).exit_code == 0
+    assert R4TRetriever.from_pretrained(tmp_path / "served").description.rows == ROWS
+    assert CliRunner().invoke(app, ["push", str(run), run_url]).exit_code == 0
+    with pytest.raises(UserError, match=r"holds a run, which an export would replace"):
+        export_to_store(run, run_url)
 
 
 def test_another_sampler(exported: Path) -> None:

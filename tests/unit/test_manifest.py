@@ -313,11 +313,10 @@ def test_a_mistake_is_one_message_on_the_command_line() -> None:
     assert_user_error(r4t("manifest", QUICKSTART, "--cpus", "1", "--set", "rollout.cpus=2"), "a node has 1", "--cpus")
 
 
-def test_the_command_writes_a_file_that_kubectl_can_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", [["--redis", "redis:6379"], ["--storage", "s3://bucket/runs", "--disk", "20"]])
+def test_the_command_writes_a_file_that_kubectl_can_read(option: list[str], tmp_path: Path) -> None:
     out = tmp_path / "job.yaml"
-    done = r4t(
-        "manifest", QUICKSTART, "--gpus", "0", "--cpus", "4", "--memory", "16", "--redis", "redis:6379", "--out", out
-    )
+    done = r4t("manifest", QUICKSTART, "--gpus", "0", "--cpus", "8", "--memory", "32", *option, "--out", out)
     assert done.returncode == 0, done.stderr
     assert [one["kind"] for one in yaml.safe_load_all(out.read_text())] == ["ConfigMap", "NetworkPolicy", "RayJob"]
     (tmp_path / "kustomization.yaml").write_text("resources: [job.yaml]\n")
