@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Literal
 import numpy as np
 import psutil
 
+from cluster.ports import free_port
 from r4t.lineage import MANIFEST, read_json, read_manifest, write_manifest
 from r4t.retriever.files import DESCRIPTION, ITEMS, read_items, write_items
 
@@ -33,9 +33,7 @@ class Way:
     def options(self) -> list[str]:
         if not self.ray:
             return ["--lite", "--port", "0"]
-        with socket.socket() as probe:  # Ray's proxies need a port that is known before
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
+        port = str(free_port("127.0.0.1"))  # Ray's proxies need one that is known before
         keys = (f"serve.engine={self.engine}", f"serve.replicas={self.replicas}", "serve.replica_cpus=0.5")
         return ["--port", port, *(part for key in keys for part in ("--set", key))]
 

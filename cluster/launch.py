@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from cluster.devices import collective_backend, role_environment
+from cluster.ports import free_port
 from cluster.roles import Placement
 from r4t.config import Config
 from r4t.seats import Seat
@@ -27,9 +27,7 @@ LOST = (
 
 @ray.remote(num_cpus=0)
 def _address() -> tuple[str, int, str]:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return ray.util.get_node_ip_address(), probe.getsockname()[1], ray.get_runtime_context().get_node_id()
+    return ray.util.get_node_ip_address(), free_port(), ray.get_runtime_context().get_node_id()
 
 
 def launch_group(
@@ -42,7 +40,7 @@ def launch_group(
     learner_seats: Sequence[Seat | None] = placement.of("learner") if placement else [None] * ranks
     alone: dict[str, Any] = {"num_cpus": cpus, "num_gpus": _gpus(config)}
     address, port, first = (
-        _meeting_point(placement, learner_seats[0], alone) if ranks > 1 else ("127.0.0.1", _free_port(), {})
+        _meeting_point(placement, learner_seats[0], alone) if ranks > 1 else ("127.0.0.1", free_port("127.0.0.1"), {})
     )
     env = role_environment("learner", config)
     actors: list[Any] = []
@@ -142,9 +140,3 @@ def _gpus(config: Config) -> float:
     from r4t.seats import gpus
 
     return gpus("learner", config)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -6,7 +6,6 @@ alike; the learner imports it only when `cluster.device` is `cuda`.
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo, IPCT
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
 
 from cluster.adapters import published
+from cluster.ports import free_port
 from cluster.zero import BUCKET_BYTES, whole_size, whole_weights
 
 
@@ -93,7 +93,7 @@ class DeviceSender:
         nccl = NCCLTrainerInitInfo(
             rank=rank,
             master_address=ray.util.get_node_ip_address(),
-            master_port=_free_port(),
+            master_port=free_port(),
             world_size=1 + len(client.rollouts) * client.split,
         )
         self.engine = NCCLTrainerWeightTransferEngine.trainer_init(nccl, client=client, source=source)
@@ -103,9 +103,3 @@ class DeviceSender:
         self.client.version = version
         self.engine.send_weights()
         return self.source.bytes
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return probe.getsockname()[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -71,13 +70,13 @@ def _last(text: str) -> str:
 def _environment(part: Part, device: str) -> dict[str, str]:
     """As `cluster.launch` starts the actor that does the same work."""
     from cluster.devices import role_environment
+    from cluster.ports import free_port
     from r4t.config import parse_config
 
     config = parse_config({"cluster": {"device": device}, "learner": {"ranks": 1}})
     role: Literal["rollout", "learner"] = "rollout" if part in ("vllm", "hf") else "learner"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    ranks = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port("127.0.0.1"))}
+    ranks = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"} | place
     return os.environ | role_environment(role, config) | (ranks if part == "learner" else {})
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from support import needed, wait_for
 
+from cluster.ports import free_port
+
 SERVE = """
 import sys, time
 from moto.server import ThreadedMotoServer
@@ -50,12 +52,6 @@ def s3_server(log: Path) -> Iterator[int]:
     finally:
         server.kill()
         server.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(port: int) -> bool:

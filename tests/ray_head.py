@@ -17,15 +17,11 @@ import psutil
 from ray.util.state import list_nodes
 from support import ROOT, environment, wait_for
 
+from cluster.ports import free_port
+
 RAY = str(Path(sys.executable).with_name("ray"))
 EAGER = {"RAY_worker_niceness": "0"}  # Ray's workers step back by 15, and starve beside the tests of another process
 SERVE = str(Path(sys.executable).with_name("serve"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

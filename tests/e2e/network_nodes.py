@@ -81,6 +81,8 @@ class Network:
             # Ray's files are each node's own: nodes that unpack a job's code into one folder get in each other's way.
             own, size = ("/tmp", tmpfs) if tmpfs else (self.temporary, "2g")  # noqa: S108
             mount = f"mount -t tmpfs -o size={size} tmpfs {own} && "
+            if ROOT.is_relative_to(own):  # the code stays where it is, seen by every node
+                mount = f"mount --bind {ROOT} /mnt && {mount}mkdir -p {ROOT} && mount --bind /mnt {ROOT} && "
         else:
             mount = ""
         command = ["sh", "-c", mount + 'while :; do "$0" "$@"; done', *command]

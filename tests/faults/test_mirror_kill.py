@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,8 @@ from r4t.verify import verify
 
 pytestmark = pytest.mark.slow
 
-CHEAP = ["--set", "rollout.engine=hf", "--set", "rl.steps=3"]
+STEPS = 12
+CHEAP = ["--set", "rollout.engine=hf", "--set", f"rl.steps={STEPS}"]
 
 
 def _command(folder: Path, stage: str) -> list[str | Path]:
@@ -69,13 +71,18 @@ def test_a_run_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pytest.Mo
             index = read_index(store)
             return set() if index is None else set(index.files)
 
-        def has(step: int) -> Callable[[], bool]:
-            return lambda: any(name.startswith(f"folm/checkpoints/step-{step:06d}/state") for name in stored())
+        def step() -> int:
+            """The newest checkpoint's that the store has."""
+            found = re.findall(r"folm/checkpoints/step-(\d+)/state", " ".join(stored()))
+            return max(map(int, found), default=0)
 
-        _end_when(has(1), folder, env, signal.SIGKILL)
+        _end_when(lambda: step() > 0, folder, env, signal.SIGKILL)
         shutil.rmtree(folder)
-        assert _end_when(has(2), folder, env, signal.SIGTERM) == 143
+        killed_at = step()
+        assert _end_when(lambda: step() > killed_at, folder, env, signal.SIGTERM) == 143
+        assert f"resuming at step {killed_at}" in (folder / "log.txt").read_text()
         shutil.rmtree(folder)
+        assert step() < STEPS, "it was stopped before its end"
         done = r4t(*_command(folder, "folm"), env=env)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "resuming at step" in (folder / "log.txt").read_text()
@@ -85,4 +92,4 @@ def test_a_run_goes_on_on_another_machine(tmp_path: Path, monkeypatch: pytest.Mo
         assert other.returncode == 0, other.stderr
         assert _result(folder) == _result(tmp_path / "undisturbed")
         steps = [line["step"] for line in read_metrics(folder / "metrics.jsonl") if line["stage"] == "folm"]
-        assert steps == [1, 2, 3]
+        assert steps == list(range(1, STEPS + 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import httpx
 import pytest
 
 from cluster.devices import role_environment
+from cluster.ports import free_port
 from jobs import judge, prepare
 from jobs.run import Run
 from r4t.catalog.endpoint import Client, Question
@@ -60,9 +60,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a vLLM server that wants a key."""
     folder = tmp_path_factory.mktemp("served")
     make_model(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     env = {**os.environ, **role_environment("rollout", Config()), "VLLM_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     del env["VLLM_ENABLE_V1_MULTIPROCESSING"]  # the server needs its engine in a process of its own
     command = f"--model {folder} --served-model-name tiny --host 127.0.0.1 --port {port} --dtype float32"

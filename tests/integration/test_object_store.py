@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from object_store import BUCKET, Way, free_port, s3_server, variables
+from object_store import BUCKET, Way, s3_server, variables
 from support import ROOT, TINY, assert_user_error, r4t, wait_for
 
+from cluster.ports import free_port
 from jobs.mirroring import Mirror, mirroring
 from jobs.run import Run, save_config
 from r4t.config import Config, load_config

@@ -16,9 +16,10 @@ from ray._private.state import GlobalState
 from ray._raylet import GcsClientOptions
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.state import list_actors, list_nodes
-from ray_head import Head, free_port, ray_cluster, ray_worker
+from ray_head import Head, ray_cluster, ray_worker
 from support import ROOT, environment, wait_for
 
+from cluster.ports import free_port
 from cluster.pre_stop import ADDRESS, INSTANCE, MARK
 
 pytestmark = pytest.mark.slow

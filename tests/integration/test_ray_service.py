@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ray_head import free_port, ray_cluster, serve_deploy
+from ray_head import ray_cluster, serve_deploy
 from serving_fixtures import exported
 from support import ROOT, wait_for
 
+from cluster.ports import free_port
 from cluster.serve_proxy import SECONDS
 from cluster.serve_ready import problem
 from cluster.serve_worker import HOOK, NODE_VARIABLE

@@ -16,10 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
-from ray_head import SERVE, Head, free_port, ray_cluster, serve_deploy
+from ray_head import SERVE, Head, ray_cluster, serve_deploy
 from serve_process import served
 from support import assert_user_error, environment, r4t, wait_for
 
+from cluster.ports import free_port
 from cluster.serve import IMPORT_PATH
 from r4t.client import Client
 from r4t.retriever import R4TRetriever

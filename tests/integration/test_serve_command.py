@@ -19,7 +19,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from ray_head import free_port
 from serve_process import served
 from support import R4T, ROOT, assert_user_error, environment, r4t, wait_for
 from taught_policy import teach
@@ -28,6 +27,7 @@ from benchmarks.serve_load import offered
 from benchmarks.serve_reload import changing
 from benchmarks.served import memory
 from benchmarks.versions import answers_of, variants
+from cluster.ports import free_port
 from jobs.export import export
 from r4t.client import Client
 from r4t.errors import UserError
