@@ -46,6 +46,7 @@ class Catalogue:
         self.background = self.plane.project(
             self.vectors[np.random.default_rng(0).permutation(len(self.vectors))[:BACKGROUND]]
         )
+        self._exact = exact
         build = ItemIndex.exact if exact else ItemIndex.of_vectors
         self.index = ItemIndex(index=build(self.vectors, encoder, self.item_ids, self.names).index, encoder=encoder)
         self._selections: dict[tuple[Any, ...], ItemIndex] = {}
@@ -97,9 +98,7 @@ class Catalogue:
     @functools.cached_property
     def _selectable(self) -> ItemIndex:
         """One of FAISS, which can search among chosen items."""
-        if hasattr(self.index.index, "metric_type"):
-            return self.index
-        return ItemIndex.of_vectors(self.vectors, self.encoder, self.item_ids, self.names)
+        return ItemIndex.of_vectors(self.vectors, self.encoder, self.item_ids) if self._exact else self.index
 
     def _having(self, name: str, values: Sequence[str]) -> Bools:
         mask = np.zeros(len(self), dtype=bool)
