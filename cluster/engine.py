@@ -8,16 +8,18 @@ import platform
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt
 from r4t.policy import encode_prompt
 from r4t.types import Completion
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 KNOWN = 65_536  # prompts kept as tokens: more than a run has queries, and a bound where strangers write them
 CPU_INFO = Path("/proc/cpuinfo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,10 @@ def make_shards(config: Config, run: Run, tasks: list[ShardTask], started: float
     """
     read: dict[str, ParseCount] = {}
     first: dict[str, float] = {}
-    with run.progress("sets (answers)", sum(len(task.queries) * task.samples for task in tasks)) as bar:
-        for done in stream_shards(tasks, config, run.folder / "prepare", say=run.say):
+    answers = sum(len(task.queries) * task.samples for task in tasks)
+    job = closing(stream_shards(tasks, config, run.folder / "prepare", say=run.say))  # before the session, if stopped
+    with run.progress("sets (answers)", answers) as bar, job as shards:
+        for done in shards:
             read[done.policy] = read.get(done.policy, ParseCount()) + done.parsed
             read[done.policy].check(config.sets.min_parsed, config.sets.check_after, f"the policy {done.policy}")
             bar.advance(done.answers)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from r4t.catalog.encoders import Encoder, unit_rows
 from r4t.config import Policy
 from r4t.errors import UserError
 from r4t.fanout import CLOSE, OPEN, QUERY_CLOSE, QUERY_OPEN
 from r4t.types import Floats
+
+if TYPE_CHECKING:  # it takes seconds, which scorers and drivers need not wait for
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, END = "<pad>", "<end>"
 # One token per marker keeps answers short: a fan-out of ten costs eleven tokens beside its words.
@@ -33,6 +36,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, fold: bool = False) -
     Characters that would break a JSON string (quotes, backslashes, control characters) have no token of their own: the
     policy cannot write them, and a query that holds them is read without them.
     """
+    from transformers import PreTrainedTokenizerFast
+
     bpe = Tokenizer(models.BPE())
     if fold:
         bpe.normalizer = normalizers.Lowercase()
@@ -67,6 +72,8 @@ def create_policy(
 
     `words` [len(tokenizer), hidden], where given, are the token embeddings it starts with.
     """
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     if policy.hidden % (policy.heads * HEAD_WIDTH):
         raise UserError(
             f"policy.hidden {policy.hidden} over policy.heads {policy.heads} gives heads that vLLM cannot run on a CPU:"
@@ -122,6 +129,8 @@ def check_policy(folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token

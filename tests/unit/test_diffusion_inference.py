@@ -84,6 +84,7 @@ def test_a_compiled_network_is_one_graph_for_all_levels(monkeypatch: pytest.Monk
         graphs.append(graph)
         return graph.forward
 
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)  # as engines of other tests in this process leave it
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend, fullgraph=True))
     denoiser, settings = random_denoiser(), Sampler(steps=10, guidance=0.1)
     queries = torch.randn(2, 8)
