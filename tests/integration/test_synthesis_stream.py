@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -17,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ray import cloudpickle
-from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from benchmarks.synthesis import RECORDED, Replay, streamed, tasks
 from cluster.session import session
@@ -105,34 +101,3 @@ def test_rows_depend_neither_on_the_size_of_shards_nor_on_the_number_of_workers(
     assert counts["shards"] == 2 * TRAIN
     assert many == few
     assert len(list((tmp_path / "many").glob("*.tensors.parquet"))) == 2 * TRAIN
-
-
-class Slow(Replay):
-    """Takes its time, as an engine does."""
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        time.sleep(0.5)
-        return super().__call__(row)
-
-
-def test_a_job_that_a_signal_ends_leaves_no_thread_that_schedules(recorded: Run, tmp_path: Path) -> None:
-    """One that goes on when Ray's session has closed ends the process, with another exit code than the signal's."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    dataset, config = load_dataset(recorded.folder / "prepare"), configured(shard_answers=4)
-    shards = tasks(recorded.folder, config, dataset, dataset.split("train"), tmp_path)
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise SystemExit(number)
-
-    job = stream_shards(shards, config, recorded.folder / "prepare", Slow, (recorded.folder / RECORDED,))
-    before = signal.signal(signal.SIGALRM, stop)
-    try:
-        next(job)
-        signal.setitimer(signal.ITIMER_REAL, 0.7)
-        with pytest.raises(SystemExit) as stopped:
-            list(job)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-    assert stopped.value.code == signal.SIGALRM
-    assert not any(isinstance(thread, StreamingExecutor) for thread in threading.enumerate())
-    assert 0 < len(shard_paths(tmp_path)) < len(shards)
