@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from ray import cloudpickle
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from benchmarks.synthesis import RECORDED, Replay, streamed, tasks
 from cluster.session import session
-from cluster.synthesis import SHARD_TRIES, stream_shards
+from cluster.synthesis import SHARD_TRIES, _ending_its_schedule, stream_shards
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
@@ -101,3 +105,21 @@ def test_rows_depend_neither_on_the_size_of_shards_nor_on_the_number_of_workers(
     assert counts["shards"] == 2 * TRAIN
     assert many == few
     assert len(list((tmp_path / "many").glob("*.tensors.parquet"))) == 2 * TRAIN
+
+
+@pytest.mark.usefixtures("recorded")
+def test_a_job_that_is_left_early_has_no_thread_that_schedules() -> None:
+    """Its rows stay in use, as the traceback of what a signal raised holds them."""
+
+    def slow(row: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.5)
+        return row
+
+    def scheduling() -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
+
+    with _ending_its_schedule():
+        rows = iter(ray.data.range(100, override_num_blocks=100).map(slow).iter_rows())
+        next(rows)
+        assert scheduling()
+    assert scheduling() == []
