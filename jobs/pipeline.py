@@ -21,6 +21,7 @@ from jobs.run import Run, save_config
 from r4t.config import Config, flatten, parse_config
 from r4t.config.yaml_text import read_yaml
 from r4t.errors import UserError
+from r4t.full_disk import full_disk_named
 from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.seats import describe
 from r4t.storage.record import check_whole
@@ -137,18 +138,21 @@ def locked(folder: Path) -> Iterator[None]:
 
     An attempt (`jobs.attempt`) takes it over from an older one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    patience = attempt.claim(folder)
-    with (folder / ".lock").open("a+") as handle:
+    path = folder / ".lock"
+    with full_disk_named(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        patience = attempt.claim(folder)
+        handle = path.open("a+")
+    with handle:
         if not _lock(handle, patience):
             handle.seek(0)
             raise UserError(
                 f"another process ({handle.read().strip() or 'unknown'}) is running in {folder}: wait for it to end,"
                 " stop it, or give this run another --run-dir"
             )
-        handle.truncate(0)
-        handle.write(f"pid {os.getpid()}")
-        handle.flush()
+        with full_disk_named(path):
+            handle.truncate(0)
+            os.write(handle.fileno(), f"pid {os.getpid()}".encode())
         yield
 
 

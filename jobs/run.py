@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from jobs import attempt
 from r4t.config import Config
 from r4t.errors import UserError, printable
+from r4t.full_disk import LineFile
 from r4t.lineage import atomic_path
 from r4t.tracking import MetricsFile, Sink
 from r4t.verify import RUN_SEAL
@@ -41,7 +42,7 @@ class Run:
         self.folder = folder
         self.config = config
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self._log = (folder / "log.txt").open("a")
+        self._log = LineFile(folder / "log.txt")
         self._sinks: tuple[Sink, ...] = (MetricsFile(folder / "metrics.jsonl"), *sinks)
 
     def stage_folder(self, name: str) -> Path:
@@ -75,12 +76,12 @@ class Run:
             sink.finished(stage, self.folder / stage)
 
     def say(self, text: str) -> None:
-        """Prints a line and keeps it, with the time, in `log.txt`. UserError once a newer attempt owns the run."""
+        """Prints a line and keeps it, with the time, in `log.txt`. UserError once a newer attempt owns the run, and
+        where the disk is full."""
         attempt.check(self.folder)
         text = printable(text)
         self._console.print(text, markup=False)
-        self._log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n")
-        self._log.flush()
+        self._log.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Bar]:

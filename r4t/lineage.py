@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
 import json
 import os
-import platform
 import re
 import shutil
 import tempfile
@@ -23,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from r4t.errors import UserError
+from r4t.full_disk import full_disk_error, full_disk_named
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".partial-"
@@ -48,24 +47,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Readers see the old file or the whole new one, also after a crash or a power cut. Missing parent folders are made.
     On an exception the temporary file goes and `path` stays as it was; a full disk raises UserError.
     """
-    try:
+    with full_disk_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
-    except OSError as error:
-        raise _explain_full_disk(error, path) from error
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise _explain_full_disk(error, path) from error
+        with full_disk_named(path):
+            yield temporary
+            _sync(temporary)
+            temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            temporary.replace(path)
+            _sync(path.parent)
     except SafetensorError as error:  # safetensors reports the operating system's error as text
         if "No space left" in str(error):
-            raise _full_disk(path) from error
+            raise full_disk_error(path) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -74,26 +70,25 @@ def atomic_path(path: Path) -> Iterator[Path]:
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty temporary folder beside `path`; a clean exit puts it in the place of whatever stood there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync(file)
-        temporary.chmod(0o777 & ~_umask())
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}old-", dir=path.parent))
-            path.replace(retired)
-            temporary.replace(path)
-            shutil.rmtree(retired)
-        else:
-            temporary.replace(path)
-        _sync(path.parent)
-    except OSError as error:
-        raise _explain_full_disk(error, path) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent))
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    _sync(file)
+            temporary.chmod(0o777 & ~_umask())
+            if path.exists():
+                retired = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}old-", dir=path.parent))
+                path.replace(retired)
+                temporary.replace(path)
+                shutil.rmtree(retired)
+            else:
+                temporary.replace(path)
+            _sync(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -246,17 +241,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _explain_full_disk(error: OSError, path: Path) -> Exception:
-    return _full_disk(path) if error.errno in (errno.ENOSPC, errno.EDQUOT) else error
-
-
-def _full_disk(path: Path) -> UserError:
-    return UserError(
-        f"the disk is full: {path} was not written by host {platform.node()} (nothing half-written is left). Free space"
-        " there and run again"
-    )
 
 
 def _umask() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from r4t.errors import UserError
+from r4t.full_disk import LineFile
 
 
 class Sink(Protocol):
@@ -27,20 +28,21 @@ class Sink(Protocol):
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one line per step, flushed at once so that it can be watched and survives a kill."""
+    """`metrics.jsonl`: one line per step."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        _drop_torn_line(path)
-        self._handle = path.open("a")
+        self._lines = LineFile(path)
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
-        """Appends `{"stage", "step", "time", "values"}`. A number that is not finite becomes null."""
+        """Appends `{"stage", "step", "time", "values"}`. A number that is not finite becomes null.
+
+        Raises UserError where the disk is full.
+        """
         finite = {name: float(value) if math.isfinite(value) else None for name, value in values.items()}
         line = {"stage": stage, "step": int(step), "time": round(time.time(), 3), "values": finite}
-        self._handle.write(json.dumps(line) + "\n")
-        self._handle.flush()
+        self._lines.append(json.dumps(line))
 
     def began(self, stage: str) -> None:
         """Nothing: every line names its stage."""
@@ -52,7 +54,7 @@ class MetricsFile:
         """Nothing: the stage's own manifest says it all."""
 
     def close(self) -> None:
-        self._handle.close()
+        self._lines.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -88,13 +90,3 @@ def _parsed(text: bytes) -> dict[str, Any] | None:
         return None
     shaped = isinstance(line, dict) and isinstance(line.get("stage"), str) and type(line.get("step")) is int
     return line if shaped and isinstance(line.get("values"), dict) else None
-
-
-def _drop_torn_line(path: Path) -> None:
-    """A killed process can leave half a line at the end; the next one would be glued to it."""
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        with path.open("rb+") as handle:
-            handle.truncate(content.rfind(b"\n") + 1)

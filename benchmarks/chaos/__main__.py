@@ -5,9 +5,9 @@
     python -m benchmarks.chaos --report chaos.jsonl [--page docs/reliability.md]
 
 BASE is a finished run directory, such as `r4t bench configs/quickstart.yaml` leaves. Its stages run again in copies
-beside it, several faults each, until `--faults` have been injected; a line of `--out` is a fault or the end of a copy,
-and the same command goes on after the last one. Fails where anything was lost, doubled, changed or hung. Faults of the
-disk need root and a loop device, those of the clock a C compiler.
+beside it, and its retriever is served to clients, several faults each, until `--faults` have been injected; a line of
+`--out` is a fault or the end of a copy, and the same command goes on after the last one. Fails where anything was lost,
+doubled, changed or hung. Faults of the disk need root and a loop device, those of the clock a C compiler.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos import compare, report
+from benchmarks.chaos import report
 from benchmarks.chaos.attempt import BEFORE, Attempt, HungError
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.faults import KINDS, Scene, check_kinds, faults_of
+from benchmarks.chaos.served import Served
 from benchmarks.chaos.volume import Volume, can_mount
 from r4t.errors import UserError
 from r4t.lineage import is_finished
@@ -47,9 +48,9 @@ def one_attempt(
         clock = Clock(place) if shutil.which("cc") else None
         volume = Volume(place / "image", place / "disk", VOLUME + _mib(base)) if can_mount() else None
         begun = time.monotonic()
-        attempt = Attempt(
+        attempt = (Served if stage == "serve" else Attempt)(
             base, place / "disk" / "run" if volume else place / "run", stage, [*KEYS, *overrides],
-            clock.environment if clock else {},
+            clock.environment if clock else {}, place / "log",  # beside the disk, which is going to be full
         )  # fmt: skip
         scene = Scene(attempt=attempt, rng=rng, clock=clock, volume=volume)
         found: list[str] = []
@@ -57,8 +58,7 @@ def one_attempt(
             for kind, role in faults:
                 if record := one_fault(scene, kind, role):
                     yield {"record": "fault", "stage": stage, "kind": kind, "role": role, **record}
-            attempt.wait("the end", lambda: attempt.ended and attempt.finished)
-            found = compare.problems(base, attempt.folder, stage)
+            found = attempt.finish()
         except HungError as error:
             found = [f"hang: {error}; it said {attempt.said()[-1500:]!r}"]
         finally:
@@ -90,7 +90,7 @@ def one_fault(scene: Scene, kind: str, role: str) -> dict[str, Any] | None:
         if attempt.finished or time.monotonic() - at > PAUSE:
             return None
         time.sleep(0.1)
-    attempt.wait("progress", lambda: attempt.progress() != stood)
+    attempt.wait("progress", lambda: attempt.went_on(stood))
     return {"recovery_s": round(time.monotonic() - at, 1), "restarted": attempt.starts > starts}
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.chaos import compare
 from jobs.run import save_config
 from r4t.config import load_config
 from r4t.lineage import is_finished
@@ -25,6 +26,7 @@ BEFORE = {
     "sets": ("prepare", "folm"),
     "retriever": ("prepare", "folm", "sets"),
     "evaluate": ("prepare", "folm", "sets", "retriever"),
+    "serve": ("prepare", "folm", "sets", "retriever"),
 }
 """What a stage begins with."""
 ROLES = {
@@ -32,6 +34,7 @@ ROLES = {
     "sets": {"rollout": "ShardSampler", "scorer": "ShardScorer"},
     "retriever": {"learner": "ray::RetrieverLearner"},
     "evaluate": {"rollout": "ray::RolloutWorker"},
+    "serve": {"replica": "ray::ServeReplica", "proxy": "ray::ProxyActor", "controller": "ray::ServeController"},
 }
 """What the titles of a stage's actors hold."""
 SYSTEM = {"raylet": "/raylet", "gcs": "/gcs_server"}
@@ -45,13 +48,12 @@ class HungError(RuntimeError):
 
 
 class Attempt:
-    """`r4t run --stage` in `folder`, with the earlier stages of `base`. Its output goes to `<folder>.log`."""
+    """`r4t run --stage` in `folder`, with the earlier stages of `base`. Its output goes to `log`."""
 
     def __init__(
-        self, base: Path, folder: Path, stage: str, overrides: Sequence[str], environment: Mapping[str, str]
+        self, base: Path, folder: Path, stage: str, overrides: Sequence[str], environment: Mapping[str, str], log: Path
     ) -> None:
-        self.base, self.folder, self.stage = base, folder, stage
-        self.log = folder.with_suffix(".log")
+        self.base, self.folder, self.stage, self.log = base, folder, stage, log
         self.starts = 0
         self._environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | dict(environment)
         for part in BEFORE[stage]:
@@ -59,13 +61,17 @@ class Attempt:
         save_config(folder, load_config(base / "config.yaml", list(overrides)))
         self.start()
 
+    @property
+    def command(self) -> list[str]:
+        """What the driver is."""
+        return [R4T, "run", str(self.folder / "config.yaml"), "--run-dir", str(self.folder), "--stage", self.stage]
+
     def start(self) -> None:
         """Starts the driver, from where the stage stands."""
-        command = [R4T, "run", str(self.folder / "config.yaml"), "--run-dir", str(self.folder), "--stage", self.stage]
         with self.log.open("ab") as output:
             self._heard = output.tell()
             self.driver = subprocess.Popen(
-                command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=self._environment,
+                self.command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=self._environment,
                 start_new_session=True,
             )  # fmt: skip
         self.starts += 1
@@ -82,10 +88,19 @@ class Attempt:
     def finished(self) -> bool:
         return is_finished(self.folder / self.stage)
 
-    def progress(self) -> tuple[int, int, bool]:
+    def progress(self) -> tuple[int, ...]:
         """Lines of numbers, shards, and whether the stage is finished: more of them is progress."""
         lines = len(read_metrics(self.folder / "metrics.jsonl"))
         return lines, len(list((self.folder / "sets").glob("shard-*.parquet"))), self.finished
+
+    def went_on(self, stood: tuple[int, ...]) -> bool:
+        """Whether a fault is over that struck when `progress` was `stood`."""
+        return self.progress() != stood
+
+    def finish(self) -> list[str]:
+        """Waits for the end. What is then not as in `base`."""
+        self.wait("the end", lambda: self.ended and self.finished)
+        return compare.problems(self.base, self.folder, self.stage)
 
     def processes(self, role: str) -> list[psutil.Process]:
         """Those of a role that live, oldest first."""

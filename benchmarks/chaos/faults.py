@@ -158,6 +158,14 @@ KINDS: dict[str, tuple[Strike, tuple[str, ...]]] = {
 """What each fault is, and to whom it can be done; ACTORS: every role of the stage."""
 
 
+ABSENT = {
+    ("flip-progress", "evaluate", "disk"),  # which keeps nothing until it ends
+    ("flip-progress", "serve", "disk"),
+    ("flip-input", "serve", "disk"),  # read once, at the start
+    ("stop", "serve", "controller"),  # which no request needs: the endpoint answers, but mends nothing any more
+}
+
+
 def faults_of(stage: str) -> list[tuple[str, str]]:
     """Every (kind, role) that there is in a stage."""
     return [
@@ -165,7 +173,7 @@ def faults_of(stage: str) -> list[tuple[str, str]]:
         for kind, (_, roles) in KINDS.items()
         for name in roles
         for role in (ROLES[stage] if name == "ACTORS" else [name])
-        if not (kind == "flip-progress" and stage == "evaluate")  # which keeps nothing until it ends
+        if (kind, stage, role) not in ABSENT
     ]
 
 

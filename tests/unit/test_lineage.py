@@ -7,9 +7,8 @@ import multiprocessing
 import os
 import platform
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -67,18 +66,6 @@ def test_a_kill_between_write_and_rename_leaves_the_old_file(tmp_path: Path) -> 
     assert lineage.read_json(path) == {"version": 1}
     lineage.clear_partial(tmp_path)
     assert _names(tmp_path) == ["value.json"]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder that holds 64 KiB and no more."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting a small disk needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def _check_full_disk_message(folder: Path, error: pytest.ExceptionInfo[UserError]) -> None:
