@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +44,19 @@ def one_attempt(
     base: Path, stage: str, faults: Sequence[tuple[str, str]], rng: random.Random, overrides: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Breaks one stage with each of `faults` in turn. Yields a record of each, and one of the end."""
-    with tempfile.TemporaryDirectory(prefix=".chaos-", dir=base.resolve().parent) as temporary:
+    with tempfile.TemporaryDirectory(prefix=".chaos-", dir=base.resolve().parent) as temporary, ExitStack() as stack:
         place = Path(temporary)
         clock = Clock(place) if shutil.which("cc") else None
         volume = Volume(place / "image", place / "disk", VOLUME + _mib(base)) if can_mount() else None
+        if volume:
+            stack.callback(volume.close)
         begun = time.monotonic()
         attempt = (Served if stage == "serve" else Attempt)(
             base, place / "disk" / "run" if volume else place / "run", stage, [*KEYS, *overrides],
             clock.environment if clock else {}, place / "log",  # beside the disk, which is going to be full
         )  # fmt: skip
         scene = Scene(attempt=attempt, rng=rng, clock=clock, volume=volume)
-        found: list[str] = []
+        stack.callback(scene.end)
         try:
             for kind, role in faults:
                 if record := one_fault(scene, kind, role):
@@ -61,13 +64,6 @@ def one_attempt(
             found = attempt.finish()
         except HungError as error:
             found = [f"hang: {error}; it said {attempt.said()[-1500:]!r}"]
-        finally:
-            attempt.close()
-            for process in scene.frozen:
-                if process.is_running():
-                    process.kill()
-            if volume:
-                volume.close()
         yield {
             "record": "end",
             "stage": stage,
@@ -81,22 +77,24 @@ def one_fault(scene: Scene, kind: str, role: str) -> dict[str, Any] | None:
     """Strikes some seconds after the next progress, and waits for the progress after that. None: it came too late."""
     attempt = scene.attempt
     stood, starts = attempt.progress(), attempt.starts
-    attempt.wait("progress", lambda: attempt.progress() != stood or (attempt.ended and attempt.finished))
+    attempt.wait("progress", lambda: attempt.progress() != stood or attempt.over)
     time.sleep(scene.rng.uniform(0.0, PAUSE))
+    if attempt.over:
+        return None
     strike, _ = KINDS[kind]
     stood = attempt.progress()
     at = time.monotonic()
     while not strike(scene, role):
-        if attempt.finished or time.monotonic() - at > PAUSE:
+        if attempt.over or time.monotonic() - at > PAUSE:
             return None
         time.sleep(0.1)
-    attempt.wait("progress", lambda: attempt.went_on(stood))
+    attempt.wait("progress", lambda: attempt.went_on(stood) or attempt.over)
     return {"recovery_s": round(time.monotonic() - at, 1), "restarted": attempt.starts > starts}
 
 
 def run(base: Path, out: Path, given: argparse.Namespace) -> int:
     """Attempt after attempt. Returns how many problems all of `out` holds."""
-    if missing := [name for name in BEFORE if not is_finished(base / name)]:
+    if missing := [name for name in (*BEFORE["serve"], "evaluate") if not is_finished(base / name)]:
         raise UserError(f"{base} has no finished {missing[0]}: give a whole run, as `r4t bench CONFIG` leaves it")
     deadline = time.monotonic() + 60 * given.minutes
     records = report.read(out)

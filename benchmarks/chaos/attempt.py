@@ -88,6 +88,11 @@ class Attempt:
     def finished(self) -> bool:
         return is_finished(self.folder / self.stage)
 
+    @property
+    def over(self) -> bool:
+        """The stage is finished, and its driver gone."""
+        return self.ended and self.finished
+
     def progress(self) -> tuple[int, ...]:
         """Lines of numbers, shards, and whether the stage is finished: more of them is progress."""
         lines = len(read_metrics(self.folder / "metrics.jsonl"))
@@ -99,7 +104,7 @@ class Attempt:
 
     def finish(self) -> list[str]:
         """Waits for the end. What is then not as in `base`."""
-        self.wait("the end", lambda: self.ended and self.finished)
+        self.wait("the end", lambda: self.over)
         return compare.problems(self.base, self.folder, self.stage)
 
     def processes(self, role: str) -> list[psutil.Process]:

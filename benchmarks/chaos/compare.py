@@ -12,8 +12,8 @@ from r4t.verify import verify
 
 TIMED = {"evaluate": ("metrics.json",)}
 """Files that hold times, which differ."""
-TAKEN = ("seconds", "share/", "per_second", "memory", "weights/")
-"""Parts of the names of numbers that say how long something took."""
+TAKEN = ("seconds", "share/", "idle/", "per_second", "memory", "weights/", "restarts")
+"""Parts of the names of numbers that say how long something took, or what was broken."""
 
 
 def problems(base: Path, run: Path, stage: str) -> list[str]:

@@ -34,6 +34,13 @@ class Scene:
     frozen: list[psutil.Process] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
+    def end(self) -> None:
+        """Ends the attempt, and what was stopped for good."""
+        self.attempt.close()
+        for process in self.frozen:
+            if process.is_running():
+                process.kill()
+
 
 Strike = Callable[[Scene, str], bool]
 """Does it to a role. False where there is nothing of the kind at this moment."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import psutil
 
 from benchmarks.chaos.attempt import ENDING, R4T, ROLES, Attempt
 from cluster.ports import free_port
+from jobs.export import export
 from r4t.catalog.dataset import load_dataset
 from r4t.client import Client, ServerError
 from r4t.errors import UserError
@@ -35,16 +37,12 @@ class Served(Attempt):
     ) -> None:
         self._port = free_port()
         self._over = threading.Event()
-        super().__init__(base, folder, stage, [*overrides, *SETTINGS], environment, log)
-        queries = [query.text for query in load_dataset(base / "prepare").queries[:QUERIES]]
-        sets = R4TRetriever.from_pretrained(base).retrieve(queries, DEPTH)
-        self._expected = [
-            (query, [item.item_id for item in one.items]) for query, one in zip(queries, sets, strict=True)
-        ]
+        self._expected = _answers(base)
         self._lock = threading.Lock()
         self._rounds, self._missing, self._done = 0, 0, set[int]()
         self._problems: list[str] = []
         self.answers = 0
+        super().__init__(base, folder, stage, [*overrides, *SETTINGS], environment, log)
         self._clients = [threading.Thread(target=self._ask, args=(number,), daemon=True) for number in range(CLIENTS)]
         for one in self._clients:
             one.start()
@@ -120,6 +118,15 @@ class Served(Attempt):
         if len(self._done) == CLIENTS:
             self._done.clear()
             self._rounds += 1
+
+
+def _answers(base: Path) -> list[tuple[str, list[str]]]:
+    """Queries, each with the items that belong to it."""
+    queries = [query.text for query in load_dataset(base / "prepare").queries[:QUERIES]]
+    with tempfile.TemporaryDirectory() as temporary:
+        export(base, Path(temporary) / "exported")
+        sets = R4TRetriever.from_pretrained(Path(temporary) / "exported").retrieve(queries, DEPTH)
+    return [(query, [item.item_id for item in one.items]) for query, one in zip(queries, sets, strict=True)]
 
 
 def _runs(process: psutil.Process) -> bool:
