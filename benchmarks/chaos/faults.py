@@ -126,6 +126,8 @@ def flip_input(scene: Scene, _: str) -> bool:
     if attempt.ended or not files:
         return False
     attempt.kill()
+    if attempt.finished:  # there is no next one
+        return False
     path = scene.rng.choice(files)
     undo = _flip(path, scene.rng)
     attempt.start()

@@ -1,9 +1,11 @@
+import math
+
 import pytest
 import torch
 from diffusion_fixtures import random_denoiser, tiny_config
 
 from r4t.config import Retriever
-from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
+from r4t.diffusion.denoiser import DenoiserConfig, NoiseEmbedding, SetDenoiser
 from r4t.errors import UserError
 
 PAPER = {"hidden": 1024, "mlp": 1024, "layers": 6, "heads": 16, "dropout": 0.1, "attention_dropout": 0.1}
@@ -16,6 +18,7 @@ def test_c36_paper_size_has_53931520_parameters():
     assert sum(p.numel() for p in denoiser.parameters()) == 53_931_520
     assert denoiser.blocks[0].cross_kv.in_features == 128  # the raw query vector, not a projection of it
     assert config.rows == 12
+    assert config.sigma_data == 0.088
 
 
 def test_c35_rows_are_denoised_jointly():
@@ -71,6 +74,28 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(denoiser.denoise(x, sigma, z), denoiser.denoise(x, sigma, z))
     denoiser.train()
     assert not torch.equal(denoiser.denoise(x, sigma, z), denoiser.denoise(x, sigma, z))
+
+
+def test_dropout_of_attention_acts_alone():
+    denoiser = random_denoiser(attention_dropout=0.5).train()
+    x, sigma, z = torch.randn(1, 4, 8), torch.tensor([0.5]), torch.randn(1, 8)
+    assert not torch.equal(denoiser.denoise(x, sigma, z), denoiser.denoise(x, sigma, z))
+
+
+def test_noise_levels_are_embedded_as_sines_and_cosines_of_rising_frequencies():
+    embedding, levels = NoiseEmbedding(6), torch.tensor([0.3, -0.2])
+    assert embedding.frequencies.tolist() == pytest.approx([math.pi, math.pi * math.sqrt(2e4), math.pi * 2e4])
+    angles = levels[:, None] * embedding.frequencies
+    assert torch.equal(embedding(levels), embedding.net(torch.cat([angles.sin(), angles.cos()], dim=1)))
+
+
+def test_noise_scales_and_shifts_normalised_rows():
+    block, noise, x = random_denoiser().blocks[0], torch.randn(3, 8), torch.randn(3, 4, 16)
+    scale, shift = block.modulation(noise)
+    factor, offset = block.film(torch.nn.functional.silu(noise)).chunk(2, dim=1)
+    expected = block.norm_self(x) * (1 + factor[:, None]) + offset[:, None]
+    found = torch.nn.functional.layer_norm(x, (16,)) * scale + shift
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from diffusion_fixtures import random_denoiser
@@ -9,8 +11,10 @@ from r4t.diffusion.loss import (
     denoising_loss,
     denoising_loss_in_data_space,
     drop_condition,
+    matched_denoising_loss,
     network_target,
 )
+from r4t.diffusion.precondition import loss_weight
 
 
 @settings(deadline=None, max_examples=30)
@@ -45,6 +49,24 @@ def test_c42_condition_is_dropped_to_zero_at_the_given_rate():
     assert null.float().mean().item() == pytest.approx(0.1, abs=0.01)
     assert torch.equal(dropped[~null], queries[~null])
     assert torch.equal(drop_condition(queries, 0.0, generator), queries)
+    one, two = (drop_condition(queries, 0.5, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(one, two)
+
+
+def test_matched_loss_is_that_of_the_rows_in_the_order_nearest_to_the_denoised_ones():
+    generator = torch.Generator().manual_seed(0)
+    denoiser = random_denoiser().double()
+    sets = 0.35 * torch.randn(5, 4, 8, generator=generator, dtype=torch.float64)
+    noise = torch.randn(5, 4, 8, generator=generator, dtype=torch.float64)
+    queries = torch.randn(5, 8, generator=generator, dtype=torch.float64)
+    for level in (0.1, 1.0, 5.0):
+        sigma = torch.full((5,), level, dtype=torch.float64)
+        clean = denoiser.denoise(sets + level * noise, sigma, queries)
+        orders = [sets[:, list(order)] for order in itertools.permutations(range(4))]
+        least = torch.stack([(clean - one).square().mean(dim=(1, 2)) for one in orders]).min(dim=0).values
+        expected = loss_weight(sigma, 0.35) * least
+        found = matched_denoising_loss(denoiser, 0.35, sets, queries, sigma, noise)
+        assert torch.allclose(found.double(), expected, rtol=1e-3)
 
 
 def test_c44_ema_is_the_bias_corrected_average():

@@ -78,6 +78,26 @@ def test_c48_seed_decides_the_sets(name: str):
     assert one.shape == (2, 4, 8)
 
 
+def test_the_grid_is_that_of_the_settings():
+    sampler = SetSampler(random_denoiser(), settings(sigma_max=3.0, sigma_end=0.02, rho=3.0))
+    assert torch.equal(sampler.sigmas, sigma_grid(5, 3.0, 0.02, 3.0))
+    assert SetSampler(random_denoiser(), settings()).sigmas[0] == pytest.approx(5.0), "without one, the training's"
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_given_noise_decides_the_sets(name: str, steps: int):
+    sampler, queries = SetSampler(random_denoiser(), settings(name=name, steps=steps)), torch.randn(2, 8)
+    noise = torch.randn(sampler.draws, 2, 4, 8)
+    assert len(noise) == (1 if name in ("ode_euler", "heun", "dpmpp_2m") else steps)
+    sets = sampler.solve(queries, noise)
+    assert torch.equal(sampler.solve(queries, noise), sets)
+    for draw in range(len(noise)):
+        other = noise.clone()
+        other[draw] += 1.0
+        assert not torch.equal(sampler.solve(queries, other), sets)
+
+
 def test_c42_samples_depend_on_the_query():
     sampler, query = SetSampler(random_denoiser(), settings()), torch.randn(1, 8)
     assert (sampler.sample(query, seeded(0)).sets - sampler.sample(-query, seeded(0)).sets).abs().max() > 1e-3

@@ -1,9 +1,12 @@
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from r4t.diffusion.schedule import TangentSchedule, log_normal, log_uniform, sigma_grid
 
@@ -73,3 +76,18 @@ def test_log_normal_law_has_its_moments_and_range():
     wide = log_normal(1000, 0.0, 5.0, 1e-2, 1.0, generator)
     assert wide.min() >= 0.0099
     assert wide.max() <= 1.0001
+
+
+@pytest.mark.parametrize("law", [partial(log_uniform, 16, 1e-4, 80.0), partial(log_normal, 16, -2.9, 1.2, 1e-4, 80.0)])
+def test_levels_are_drawn_from_the_given_generator_alone(law: Callable[[torch.Generator], Tensor]):
+    one = law(torch.Generator().manual_seed(5))
+    torch.manual_seed(1)
+    torch.rand(7)
+    assert torch.equal(law(torch.Generator().manual_seed(5)), one)
+    assert not torch.equal(law(torch.Generator().manual_seed(6)), one)
+
+
+def test_no_quantile_is_infinite():
+    """A grid that starts at 0 gives the least level, not the exponential of minus infinity's neighbour, NaN."""
+    levels = torch.cat([log_normal(1, 0.0, 1.0, 1e-2, 10.0, torch.Generator().manual_seed(s)) for s in range(200)])
+    assert torch.isfinite(levels).all()

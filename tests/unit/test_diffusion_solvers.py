@@ -6,7 +6,16 @@ from torch import Tensor
 
 from r4t.diffusion import solvers
 from r4t.diffusion.schedule import sigma_grid
-from r4t.diffusion.solvers import SOLVERS, dpmpp_2m, euler_maruyama, exponential_sde, heun, ode_euler, sde_dpmpp_2m
+from r4t.diffusion.solvers import (
+    SOLVERS,
+    dpmpp_2m,
+    euler_maruyama,
+    exponential_sde,
+    gaussian,
+    heun,
+    ode_euler,
+    sde_dpmpp_2m,
+)
 
 STD = 0.088
 
@@ -116,6 +125,25 @@ def test_ode_solvers_use_no_noise_and_the_sde_does():
     for solver, deterministic in [(s, True) for s in (ode_euler, heun, dpmpp_2m)] + [(s, False) for s in random]:
         one, two = (solver(Oracle(sigmas), start, sigmas, torch.Generator().manual_seed(s)) for s in (1, 2))
         assert torch.equal(one, two) is deterministic
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_every_call_is_at_its_grid_point_and_the_last_one_is_the_answer(name: str):
+    sigmas = sigma_grid(4, 7.0, 1e-3)
+    seen: list[int] = []
+
+    def denoise(x: Tensor, i: int) -> Tensor:
+        seen.append(i)
+        return torch.full_like(x, float(len(seen)))
+
+    result = SOLVERS[name](denoise, torch.ones(3, dtype=torch.float64), sigmas, torch.Generator().manual_seed(0))
+    assert seen == ([0, 1, 1, 2, 2, 3, 3] if name == "heun" else [0, 1, 2, 3])
+    assert result.tolist() == [float(len(seen))] * 3
+
+
+def test_noise_has_the_type_of_the_rows():
+    for dtype in (torch.float32, torch.float64):
+        assert gaussian(torch.ones(2, 3, dtype=dtype), torch.Generator()).dtype is dtype
 
 
 def test_one_point_is_one_denoising_call():

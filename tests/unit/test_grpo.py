@@ -29,6 +29,8 @@ def test_c16_advantages_are_standardised_inside_each_group() -> None:
     assert (got[1] == 0).all()
     assert np.isfinite(got).all()
     assert informative_groups(rewards, 1e-6).tolist() == [True, False]
+    assert not informative_groups(np.array([[0.0, 2.0]], "f4"), 1.0)[0], "a spread that is the tolerance is within it"
+    assert group_advantages(np.array([[0.0, 2.0]], "f4"), 0.5)[0] == pytest.approx([-1 / 1.5, 1 / 1.5])
 
 
 @given(st.integers(0, 2**31))
@@ -80,7 +82,7 @@ def test_c19_equal_kl_coefficients_have_no_gradient_at_ratio_one() -> None:
     assert logprobs.grad.abs().max().item() < 1e-12
 
 
-@pytest.mark.parametrize(("temperature", "law"), [(1.0, 1.0), (0.5, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize(("temperature", "law"), [(1.0, 1.0), (0.5, 0.5), (2.0, 2.0), (0.0, 1.0)])
 def test_next_token_logprobs_are_those_of_the_sampling_law(temperature: float, law: float) -> None:
     logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
     tokens = torch.tensor([[0, 1, 2, 3], [4, 3, 2, 1]])
@@ -117,6 +119,24 @@ def test_row_advantages_compare_places_on_one_scale_for_the_valid_answers_of_a_g
     assert (got[1] == 0).all()
 
 
+@given(st.integers(0, 2**31), st.sampled_from([1e-6, 0.5]))
+@settings(max_examples=40, deadline=None)
+def test_row_advantages_equal_a_loop_over_groups_and_places(seed: int, eps: float) -> None:
+    rng = np.random.default_rng(seed)
+    credit, valid = rng.normal(size=(3, 5, 4)).astype("f4"), rng.random((3, 5)) < 0.5
+    got = row_advantages(credit, valid, eps)
+    assert got.dtype == np.float32
+    for g in range(3):
+        kept = credit[g][valid[g]].astype(np.float64)
+        if not len(kept):
+            assert (got[g] == 0).all()
+            continue
+        centred = kept - kept.mean(axis=0)
+        assert got[g][valid[g]] == pytest.approx(centred / (np.sqrt(np.mean(centred**2)) + eps), abs=1e-3)
+        assert (got[g][~valid[g]] == 0).all()
+
+
 def test_tokens_carry_their_rows_advantage_and_separators_the_sets() -> None:
     got = token_advantages(9.0, np.array([1.0, 2.0], "f4"), np.array([-1, 0, 0, -1, 1, -1]))
     assert got.tolist() == [9.0, 1.0, 1.0, 9.0, 2.0, 9.0]
+    assert got.dtype == np.float32

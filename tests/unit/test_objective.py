@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,18 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from r4t.config import Config, Objective, parse_config
+from r4t.errors import UserError
 from r4t.objective import terms
 from r4t.objective.compose import inverse_frequency_weights, score_sets
-from r4t.objective.vendi import SHARED_FROM, normalise_vendi, vendi, vendi_without
+from r4t.objective.vendi import (
+    SHARED_FROM,
+    VendiKernel,
+    VendiNorm,
+    normalise_vendi,
+    similarity,
+    vendi,
+    vendi_without,
+)
 from tests.unit.objective_fixtures import inputs, unit
 
 SEEDS = st.integers(0, 2**31)
@@ -145,6 +155,102 @@ def test_a_repeated_find_earns_nothing() -> None:
     credit = terms.coverage_credit(items, [[2, 3, 9, 10]], np.ones(11, "f4"))
     assert credit[0].tolist() == [0.25, 0.25, 0.25]
     assert terms.coverage_credit(np.array([[[2], [2]]]), [[2]], np.ones(11, "f4"))[0].tolist() == [1.0, 0.0]
+
+
+def test_coverage_is_a_share_of_the_weights_however_small_they_are() -> None:
+    weights = np.array([0.0, 0.1, 0.3, 0.1], "f4")
+    assert terms.coverage(np.array([[[1], [2]]]), [[1, 2, 3]], weights)[0] == pytest.approx(0.8)
+    assert terms.coverage(np.array([[[1], [2]]]), [[0]], weights)[0] == 0.0, "weights of zero are nothing to find"
+
+
+def test_coverage_of_an_objective_weighs_items_as_its_inputs_do() -> None:
+    given_inputs = inputs(np.random.default_rng(2), n=5)
+    weights = np.random.default_rng(3).uniform(0.1, 2.0, 30).astype("f4")
+    scores = score_sets(replace(given_inputs, item_weights=weights), Objective(kind="coverage"))
+    assert given_inputs.references is not None
+    assert scores.reward == pytest.approx(terms.coverage(given_inputs.items, given_inputs.references, weights))
+    assert scores.reward != pytest.approx(score_sets(given_inputs, Objective(kind="coverage")).reward)
+    with pytest.raises(UserError, match=r"'coverage' needs reference sets: set task to 'wscr'"):
+        score_sets(replace(given_inputs, references=None), Objective(kind="coverage"))
+
+
+def test_rows_get_no_credit_where_none_is_asked_for_and_the_weighted_sum_where_it_is() -> None:
+    given_inputs = inputs(np.random.default_rng(4))
+    plain = score_sets(given_inputs, Objective())
+    assert plain.credits == {}
+    assert (plain.row_credit == 0).all()
+    asked = score_sets(given_inputs, Objective(credit="row"))
+    weights = Objective().weights
+    assert asked.credits.keys() == weights.keys()
+    summed = np.sum([weights[name] * credit for name, credit in asked.credits.items()], axis=0)
+    assert asked.row_credit == pytest.approx(summed, abs=1e-6)
+    assert asked.credits["content_alignment"].sum(axis=1) == pytest.approx(asked.terms["content_alignment"], abs=1e-6)
+    for array in (asked.reward, asked.row_credit, plain.row_credit, *asked.terms.values(), *asked.credits.values()):
+        assert array.dtype == np.float32
+
+
+def test_a_set_of_one_gets_no_credit_for_its_diversity() -> None:
+    scores = score_sets(inputs(np.random.default_rng(5), k=1), Objective(credit="row"))
+    assert (scores.credits["diversity"] == 0).all()
+    assert scores.credits["diversity"].dtype == np.float32
+
+
+@pytest.mark.parametrize("norm", ["raw", "by_k", "minus1_over_kminus1"])
+@pytest.mark.parametrize("kernel", ["cosine", "gaussian"])
+def test_diversity_and_its_credit_follow_kernel_and_norm(norm: VendiNorm, kernel: VendiKernel) -> None:
+    given_inputs = inputs(np.random.default_rng(6))
+    objective = Objective(credit="row", vendi_kernel=kernel, vendi_norm=norm, weights={"diversity": 1.0})
+    scores = score_sets(given_inputs, objective)
+    whole, rest = vendi(given_inputs.content, 1.0, kernel), vendi_without(given_inputs.content, 1.0, kernel)
+    scale = {"raw": 1, "by_k": 4, "minus1_over_kminus1": 3}[norm]
+    assert scores.terms["diversity"] == pytest.approx((whole - (norm == "minus1_over_kminus1")) / scale, abs=1e-5)
+    assert scores.credits["diversity"] == pytest.approx((whole[:, None] - rest) / scale, abs=1e-5)
+
+
+def test_one_row_is_normalised_too() -> None:
+    assert normalise_vendi(np.array([3.0], "f4"), 1, "minus1_over_kminus1")[0] == 2.0
+    for norm in ("by_k", "minus1_over_kminus1"):
+        assert normalise_vendi(np.array([3.0]), 4, norm).dtype == np.float32  # type: ignore[arg-type]
+
+
+def test_rounding_beyond_the_range_of_a_cosine_does_no_harm() -> None:
+    assert terms.groundedness_rows(np.array([[1.0000001]])).tolist() == [[1.0]]
+    long = np.full((3, 4), 0.5000001, "f4")  # three rows of a length just above 1
+    assert np.isfinite(vendi(long)).all()
+    assert similarity(long, "gaussian").max() == 1.0
+
+
+def test_terms_are_numbers_of_single_precision() -> None:
+    kinds = np.array([[0, 1, 1]])
+    for rows in (
+        terms.groundedness_rows(np.array([[0.5, 0.7]])),
+        terms.first_finds(kinds),
+        terms.coverage_credit(kinds[:, :, None], [[1]], np.ones(3)),
+        terms.mean_cosine_rows(np.ones((1, 1, 4))),
+        terms.mean_cosine_rows(np.ones((1, 3, 4)) / 2),
+        terms.first_of_kind(kinds, 2),
+        terms.within_budget(np.array([[1.0, 2.0]]), 2.0),
+        vendi(np.eye(3)),
+    ):
+        assert rows.dtype == np.float32
+
+
+def test_coherence_is_the_mean_cosine_with_the_others() -> None:
+    rows = np.array([[[1.0, 0.0], [0.6, 0.8]]], "f4")
+    assert terms.mean_cosine_rows(rows) == pytest.approx(np.array([[0.6, 0.6]]))
+    assert terms.mean_cosine_rows(rows[:, :1]).tolist() == [[1.0]]
+
+
+def test_a_budget_is_kept_by_small_amounts_too() -> None:
+    amounts = np.array([[0.25, 0.25], [0.1, np.nan], [0.0, 0.0]])
+    assert terms.within_budget(amounts, 0.25) == pytest.approx([0.5, 1.0, 1.0])
+
+
+def test_inverse_frequency_weights_are_the_logarithm_of_one_and_the_inverse() -> None:
+    weights = inverse_frequency_weights(np.array([0.5, 0.25, 0.0], "f4"))
+    assert weights == pytest.approx(np.log([3.0, 5.0, 5.0]))
+    assert weights.dtype == np.float32
+    assert inverse_frequency_weights(np.zeros(2, "f4")) == pytest.approx(np.log([2.0, 2.0])), "nothing was counted"
 
 
 def test_inverse_frequency_weights_prefer_the_rare() -> None:

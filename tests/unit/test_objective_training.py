@@ -81,6 +81,21 @@ def test_at_one_scale_terms_count_by_their_weights_alone(seed: int) -> None:
         assert (rewards[group][~valid] < rewards[group][valid].min()).all()
 
 
+def test_a_group_without_a_valid_answer_does_not_end_the_others() -> None:
+    batch = scored(4, invalid=(0, 1, 2, 3))
+    rewards, credit = training_rewards(batch, Objective(schedule={"diversity": ((0, 0.0), (10, 1.0))}), [0, 0])
+    assert rewards[:4].tolist() == [PLAIN.invalid_reward] * 4
+    assert (credit[:4] == 0).all()
+    assert rewards[4:] == pytest.approx(0.7 * batch.terms["content_alignment"][4:], abs=1e-5)
+
+
+def test_an_invalid_answer_is_as_far_below_its_own_group_as_that_is_wide_and_one_more() -> None:
+    batch = scored(5, invalid=(1, 6))
+    rewards, _ = training_rewards(batch, Objective(normalise="group"), [0, 0])
+    for own, invalid in (([0, 2, 3], 1), ([4, 5, 7], 6)):
+        assert rewards[invalid] == pytest.approx(rewards[own].min() - np.ptp(rewards[own]) - 1.0, abs=1e-5)
+
+
 def test_a_term_without_spread_does_not_blow_up() -> None:
     batch = scored(1)
     batch.terms["diversity"][:] = np.linspace(0, 1e-9, 8)  # rounding, not a difference
@@ -88,4 +103,5 @@ def test_a_term_without_spread_does_not_blow_up() -> None:
     assert np.isfinite(rewards).all()
     assert np.isfinite(credit).all()
     assert np.abs(rewards).max() < 2
-    assert np.abs(credit).max() < 1e3
+    alone = batch.terms["content_alignment"].reshape(2, 4).std(axis=1).repeat(4)[:, None]
+    assert credit == pytest.approx(0.7 * batch.credits["content_alignment"] / alone, rel=1e-4)
