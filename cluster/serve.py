@@ -31,6 +31,7 @@ NAME = "r4t"
 DIGEST = re.compile("[0-9a-f]{64}")
 QUEUED = 16  # times max_waiting: requests that Ray's proxy holds; what it turns away itself gets a bare 503
 PATIENCE = 30.0  # seconds between two words on what an endpoint that does not come up waits for
+HEALTH = {"health_check_period_s": 5.0, "health_check_timeout_s": 15.0}  # three in vain, and another replica comes
 SPARE = 10.0  # seconds that Ray's proxy waits beyond what the application may take
 
 
@@ -91,7 +92,7 @@ def deployment_options(settings: Serve, run: Path | None = None) -> dict[str, An
     actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
     if run is not None:
         actor |= writer_options(run)
-    return scaling | {
+    return scaling | HEALTH | {
         "max_ongoing_requests": 2 * settings.max_waiting,
         "max_queued_requests": QUEUED * settings.max_waiting,
         "graceful_shutdown_timeout_s": settings.drain,

@@ -137,9 +137,11 @@ def _asked(queries: Queries) -> dict[str, Any]:
 
 
 def _again(response: httpx.Response) -> bool:
-    """Whether the same request may fare better: the server says so, or died under it, of which its proxy tells."""
+    """Whether the same request may fare better: the server says so, or died or stood still under it, of which its proxy
+    tells."""
     told = response.headers.get("content-type", "").startswith("application/json")
-    return response.status_code in AGAIN or (response.is_server_error and not told)
+    silent = response.is_server_error or response.status_code == httpx.codes.REQUEST_TIMEOUT
+    return response.status_code in AGAIN or (silent and not told)
 
 
 def _wait(attempt: int, said: str | None) -> float:

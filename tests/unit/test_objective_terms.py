@@ -90,7 +90,8 @@ def oracle(name: str, inputs: SetInputs, facts: dict[str, list[Any]], b: int) ->
                 p is not None and p <= 60 and bool({"a", "b"} & set(facts["tags"][i]))
                 for p, i in zip(prices, shown, strict=True)
             ]
-            return float(np.mean(good)) * min(1.0, 200.0 / sum(p for p in prices if p is not None))
+            total = sum(p for p in prices if p is not None)
+            return float(np.mean(good)) * (min(1.0, 200.0 / total) if total else 1.0)
     raise AssertionError(f"no oracle for {name}")
 
 

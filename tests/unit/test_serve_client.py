@@ -73,15 +73,17 @@ def test_a_request_is_what_was_asked(queries: Any, sent: dict[str, Any]) -> None
     assert json.loads(server.asked[0].content) == sent | rest
 
 
-def test_a_server_that_died_under_a_request_is_asked_again_and_one_that_failed_is_not() -> None:
+def test_a_server_that_died_or_stands_still_is_asked_again_and_one_that_refused_is_not() -> None:
     dead = httpx.Response(500, text="Internal Server Error")  # as Ray's proxy says it
-    server = Server(dead, httpx.Response(502), httpx.Response(200, json=ANSWER))
+    still = httpx.Response(408, text="Request 7 timed out after 50.0s.")  # the same of a replica that is stopped
+    server = Server(dead, still, httpx.Response(502), httpx.Response(200, json=ANSWER))
     with server.client() as client:
         assert client.retrieve("leek").lineage == "abc"
-    failed = Server(error(500, "internal"))
-    with failed.client() as client, pytest.raises(ServerError):
-        client.retrieve("leek")
-    assert len(failed.asked) == 1
+    for refused in (error(500, "internal"), error(408, "request_timeout")):
+        server = Server(refused)
+        with server.client() as client, pytest.raises(ServerError):
+            client.retrieve("leek")
+        assert len(server.asked) == 1
 
 
 def test_an_overloaded_server_is_asked_again_after_what_it_says() -> None:
