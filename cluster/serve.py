@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from ray import serve
 from starlette.applications import Starlette
 
+from cluster.serve_watch import watch_proxies
 from cluster.writer import open_writer, writer_options
 from r4t.config import Serve
 from r4t.errors import UserError
@@ -92,13 +93,17 @@ def deployment_options(settings: Serve, run: Path | None = None) -> dict[str, An
     actor: dict[str, Any] = {"num_cpus": settings.replica_cpus}
     if run is not None:
         actor |= writer_options(run)
-    return scaling | HEALTH | {
-        "max_ongoing_requests": 2 * settings.max_waiting,
-        "max_queued_requests": QUEUED * settings.max_waiting,
-        "graceful_shutdown_timeout_s": settings.drain,
-        "graceful_shutdown_wait_loop_s": 0.5,
-        "ray_actor_options": actor,
-    }
+    return (
+        scaling
+        | HEALTH
+        | {
+            "max_ongoing_requests": 2 * settings.max_waiting,
+            "max_queued_requests": QUEUED * settings.max_waiting,
+            "graceful_shutdown_timeout_s": settings.drain,
+            "graceful_shutdown_wait_loop_s": 0.5,
+            "ray_actor_options": actor,
+        }
+    )
 
 
 def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -> None:
@@ -119,7 +124,7 @@ def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -
         serve.run_many([serve.RunTarget(application, NAME)], wait_for_applications_running=False)
         if _deployed(stopped, settings):
             ready()
-            stopped.wait()
+            watch_proxies(stopped)
         _drain(settings.drain)
     finally:
         if not set(serve.status().applications) - {NAME}:

@@ -20,7 +20,7 @@ from r4t.lineage import read_manifest
 
 STALL = (3.0, 12.0)  # seconds that a process or the storage stands still
 HOUR = 3600
-FULL = 60.0  # seconds for a run to notice that its disk is full
+FULL = 20.0  # seconds for a run to notice that its disk is full
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def terminate(scene: Scene, _: str) -> bool:
 
 
 def fill(scene: Scene, _: str) -> bool:
-    """The disk is full for a minute, or until the run has ended of it."""
+    """The disk is full for 20 seconds, or until the run has ended of it."""
     attempt, volume = scene.attempt, scene.volume
     if volume is None or attempt.ended:
         return False

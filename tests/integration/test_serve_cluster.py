@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import yaml
 from ray_head import SERVE, Head, ray_cluster, serve_deploy
@@ -26,6 +27,7 @@ from r4t.client import Client
 from r4t.retriever import R4TRetriever
 
 pytestmark = pytest.mark.slow
+LONG = pytest.mark.skipif("R4T_LONG" not in os.environ, reason="waits minutes for Ray Serve: R4T_LONG=1 runs it")
 KEY = "serve-canary-41c7aa0e"
 SHOWN = ("api/serve/applications/", "api/jobs/", "api/v0/actors?detail=1", "api/v0/workers?detail=1", "logical/actors")
 
@@ -104,9 +106,19 @@ def test_the_key_is_nowhere_in_what_ray_shows(endpoint: Endpoint, path: str) -> 
     assert KEY not in shown.text
 
 
-@pytest.mark.parametrize("actor", ["ServeReplica", "ProxyActor"])
-def test_no_answer_is_lost_with_a_process_that_is_killed(folder: Path, endpoint: Endpoint, actor: str) -> None:
-    """Clients that ask again, as ours does, while the only replica dies, then the only proxy."""
+@pytest.mark.parametrize(
+    ("actor", "fault"),
+    [
+        ("ServeReplica", signal.SIGKILL),
+        ("ProxyActor", signal.SIGKILL),
+        ("ProxyActor", signal.SIGSTOP),
+        pytest.param("ServeReplica", signal.SIGSTOP, marks=LONG),
+    ],
+)
+def test_no_answer_is_lost_with_a_process_that_dies_or_stands_still(
+    folder: Path, endpoint: Endpoint, actor: str, fault: signal.Signals
+) -> None:
+    """Clients that ask again, as ours does, while the only replica or the only proxy is lost."""
     expected = [item.item_id for item in R4TRetriever.from_pretrained(folder).retrieve("leek soup", 5)[0].items]
     found: list[list[str]] = []
     stop = threading.Event()
@@ -121,18 +133,20 @@ def test_no_answer_is_lost_with_a_process_that_is_killed(folder: Path, endpoint:
         try:
             wait_for("answers", lambda: len(found) > 20, timeout=120)
             struck = endpoint.process(actor)
-            os.kill(struck, signal.SIGKILL)
-            wait_for("another process", lambda: endpoint.process(actor) not in (None, struck), timeout=120, every=0.5)
+            os.kill(struck, fault)
+            wait_for("another process", lambda: endpoint.process(actor) not in (None, struck), timeout=180, every=0.5)
             before = len(found)
             wait_for("answers again", lambda: len(found) > before + 20, timeout=120)
         finally:
             stop.set()
+            if fault == signal.SIGSTOP and psutil.pid_exists(struck):
+                os.kill(struck, signal.SIGKILL)
         for one in asking:
             one.result()
     assert all(answer == expected for answer in found)
 
 
-@pytest.mark.skipif("R4T_LONG" not in os.environ, reason="waits minutes for Ray Serve to scale: R4T_LONG=1 runs it")
+@LONG
 def test_a_second_replica_comes_while_there_is_work_and_no_request_fails(endpoint: Endpoint) -> None:
     """Ray Serve adds one after half a minute of more than `serve.target_ongoing` requests in each."""
     assert endpoint.running() == 1
