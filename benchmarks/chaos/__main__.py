@@ -98,6 +98,7 @@ def run(base: Path, out: Path, given: argparse.Namespace) -> int:
         raise UserError(f"{base} has no finished {missing[0]}: give a whole run, as `r4t bench CONFIG` leaves it")
     deadline = time.monotonic() + 60 * given.minutes
     records = report.read(out)
+    out.write_text("".join(json.dumps(record) + "\n" for record in records))  # without an attempt that was cut short
     while True:
         number = sum(record["record"] == "end" for record in records)
         if sum(record["record"] == "fault" for record in records) >= given.faults or time.monotonic() > deadline:

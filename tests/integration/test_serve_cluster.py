@@ -122,6 +122,7 @@ def test_no_answer_is_lost_with_a_process_that_dies_or_stands_still(
     expected = [item.item_id for item in R4TRetriever.from_pretrained(folder).retrieve("leek soup", 5)[0].items]
     found: list[list[str]] = []
     stop = threading.Event()
+    struck: int | None = None
 
     def ask() -> None:
         with Client(endpoint.url, key=KEY, retries=10) as client:
@@ -139,7 +140,7 @@ def test_no_answer_is_lost_with_a_process_that_dies_or_stands_still(
             wait_for("answers again", lambda: len(found) > before + 20, timeout=120)
         finally:
             stop.set()
-            if fault == signal.SIGSTOP and psutil.pid_exists(struck):
+            if struck is not None and fault == signal.SIGSTOP and psutil.pid_exists(struck):
                 os.kill(struck, signal.SIGKILL)
         for one in asking:
             one.result()

@@ -21,6 +21,37 @@ from benchmarks.chaos.faults import _flip, faults_of
 from benchmarks.chaos.volume import Volume, can_mount
 from r4t.lineage import write_manifest
 
+WAITS = r"""
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#define TIMED(name, wait) \
+    clock_gettime(CLOCK_MONOTONIC, &begun); \
+    clock_gettime(CLOCK_REALTIME, &until); \
+    until.tv_nsec += 200000000; \
+    if (until.tv_nsec >= 1000000000) { until.tv_sec++; until.tv_nsec -= 1000000000; } \
+    wait; \
+    clock_gettime(CLOCK_MONOTONIC, &ended); \
+    printf("%s %.3f\n", name, ended.tv_sec - begun.tv_sec + (ended.tv_nsec - begun.tv_nsec) / 1e9);
+int main(void) {
+    struct timespec begun, until, ended;
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
+    sem_t semaphore;
+    int word = 0;
+    sem_init(&semaphore, 0, 0);
+    pthread_mutex_lock(&mutex);
+    TIMED("condition", pthread_cond_timedwait(&cond, &mutex, &until))
+    TIMED("semaphore", sem_timedwait(&semaphore, &until))
+    TIMED("mutex", pthread_mutex_timedlock(&mutex, &until))
+    TIMED("futex", syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 0, &until, NULL, ~0u))
+}
+"""
 SHOWS = "import sys, time\nfor _ in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
 
 
@@ -46,6 +77,21 @@ def test_a_clock_jumps_in_processes_that_have_it_and_nowhere_else(tmp_path: Path
         clock.jump(-7200)
         assert ahead() == pytest.approx((-3600, 0), abs=1)
         shown.stdin.close()
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_wait_until_a_time_is_as_long_as_it_was_after_a_jump(tmp_path: Path, hours: int) -> None:
+    """Else every timed wait of a process whose clock is back spins, and of one whose clock is ahead hangs."""
+    clock = Clock(tmp_path)
+    clock.jump(hours * 3600)
+    (tmp_path / "waits.c").write_text(WAITS)
+    subprocess.run(["cc", "-o", str(tmp_path / "waits"), str(tmp_path / "waits.c"), "-lpthread"], check=True)
+    done = subprocess.run(
+        [str(tmp_path / "waits")], env=os.environ | clock.environment, capture_output=True, text=True, timeout=60
+    )
+    waited = {name: float(seconds) for name, seconds in map(str.split, done.stdout.splitlines())}
+    assert waited == pytest.approx(dict.fromkeys(("condition", "semaphore", "mutex", "futex"), 0.2), abs=0.15)
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs root and a loop device")
