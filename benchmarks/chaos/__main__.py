@@ -100,7 +100,7 @@ def run(base: Path, out: Path, given: argparse.Namespace) -> int:
     records = report.read(out)
     out.write_text("".join(json.dumps(record) + "\n" for record in records))  # without an attempt that was cut short
     while True:
-        number = sum(record["record"] == "end" for record in records)
+        number = 1 + max((record["attempt"] for record in records), default=-1)
         if sum(record["record"] == "fault" for record in records) >= given.faults or time.monotonic() > deadline:
             return sum(len(record["problems"]) for record in records if record["record"] == "end")
         rng = random.Random(f"{given.seed}-{number}")

@@ -100,6 +100,23 @@ def test_one_stale_token_cannot_blow_up_the_batch() -> None:
     )
     assert parts.kl_policy_old.item() == 10.0
     assert parts.clipped.item() == 1.0
+    assert parts.total.item() == pytest.approx(-1.2 + 0.05 * 10.0 + 0.05 * 0.1)
+
+
+def test_the_parts_are_those_of_the_formula_and_importance_weighs_the_sum_of_them() -> None:
+    old, advantages = torch.tensor([-1.0, -2.0, -1.0, -0.1]), torch.tensor([1.0, -1.0, 0.0, 2.0])
+    logprobs, importance = old + torch.tensor([0.5, -0.5, 0.3, 0.0]), torch.tensor([0.5, 2.0, 1.0, 0.25])
+    given = {"clip": 0.2, "beta_policy_old": 0.05, "beta_old_policy": 0.03}
+    plain = soft_grpo_loss(logprobs, old, advantages, **given)
+    rho = torch.tensor([0.5, -0.5, 0.3, 0.0]).exp()
+    torch.testing.assert_close(plain.ratio, rho)
+    torch.testing.assert_close(plain.policy, -torch.tensor([1.2, -0.8, 0.0, 2.0]))
+    torch.testing.assert_close(plain.kl_policy_old, rho * rho.log())
+    torch.testing.assert_close(plain.kl_old_policy, -logprobs)
+    assert plain.clipped.tolist() == [1, 1, 0, 0]
+    assert plain.clipped.dtype is torch.float32
+    weighed = soft_grpo_loss(logprobs, old, advantages, importance=importance, **given)
+    torch.testing.assert_close(weighed.total, plain.total * importance)
 
 
 def test_importance_weights_are_truncated() -> None:

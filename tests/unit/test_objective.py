@@ -78,10 +78,12 @@ def test_many_sets_at_once_have_the_scores_of_each_alone() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        together = vendi(sets)
+        together, rest, flat = vendi(sets), vendi_without(sets), vendi(sets[:, 0])
     finally:
         torch.set_num_threads(threads)
     np.testing.assert_array_equal(together, [[vendi(rows) for rows in line] for line in sets])
+    np.testing.assert_array_equal(rest, [[vendi_without(rows) for rows in line] for line in sets])
+    np.testing.assert_array_equal(flat, together[:, 0])
 
 
 def test_c08_alignment_is_the_mean_cosine_with_the_query() -> None:

@@ -195,6 +195,17 @@ def test_slots_count_only_what_was_asked_for(seed: int) -> None:
         assert value == pytest.approx(len(present & {"boots", "hat"}) / 2)
 
 
+def test_without_a_budget_constraints_are_the_share_of_items_that_meet_them() -> None:
+    inputs, facts = draw(6)
+    objective = Objective(weights={"constraints": 1.0}, constraints=({"column": "listens", "at_least": 10},))  # type: ignore[arg-type]
+    found = replace(inputs, facts=item_facts(facts, objective, np.zeros(20, "f4")))
+    expected = [np.mean([facts["listens"][i] >= 10 for i in shown]) for shown in inputs.shown]
+    term = evaluate("constraints", found, objective, True)
+    assert term.value == pytest.approx(expected)
+    assert term.credit is not None
+    assert term.credit.mean(axis=1) == pytest.approx(expected)
+
+
 def test_a_budget_that_holds_costs_nothing() -> None:
     inputs, facts = draw(5)
     objective = Objective(weights={"constraints": 1.0}, constraints=({"column": "price", "total_at_most": 1e9},))  # type: ignore[arg-type]
