@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder  # a file's tests share engines, so they stay together
 
-.PHONY: quickstart test fast check site audit sbom install gpu clean help
+.PHONY: quickstart test fast check mutation site audit sbom install gpu clean help
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -23,6 +23,10 @@ check: install  ## formatting, lint and types
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
+mutation: install  ## mutation scores of the mathematics, in about half an hour; goes on where it was
+	.venv/bin/mutmut run --max-children $(WORKERS) > /dev/null
+	.venv/bin/python -m benchmarks.mutation
+
 site: install  ## the documentation as a site: build/site/index.html
 	.venv/bin/mkdocs build -q
 
@@ -40,4 +44,4 @@ gpu:  ## .venv from the GPU lock (CUDA machines)
 	@bash tools/install.sh gpu
 
 clean:  ## removes .venv and the caches, keeps runs/
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	rm -rf .venv mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build

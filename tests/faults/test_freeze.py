@@ -31,8 +31,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "cluster": config.cluster.model_copy(update={"call_timeout": float(LIMIT)}),
             "evaluate": config.evaluate.model_copy(
                 update={
-                    "methods": ("r4t_folm", "r4t_diffusion"),
                     "queries": 4,
+                    "best_of": 256,
                     "latency_batches": (),
                     "zero_shot_diffusion": False,
                 }
@@ -90,7 +90,7 @@ def test_an_engine_that_stands_still_is_named_and_evaluation_ends_with_the_same_
     whole, _ = staged(shutil.copytree(trained, trained.parent / "whole"), "evaluate")
     folder = shutil.copytree(trained, trained.parent / "engine")
     log = folder.with_suffix(".log")
-    _, said = staged(folder, "evaluate", lambda: "r4t_folm" in log.read_text(), "RolloutWorker")
+    _, said = staged(folder, "evaluate", lambda: "evaluate zero_shot" in log.read_text(), "RolloutWorker")
     assert re.search(rf"rollout worker \[0\] of 1 did not answer within {LIMIT} s \(cluster.call_timeout\)", said), said
     numbers = [read_json(run / "evaluate" / "metrics.json")["methods"] for run in (folder, whole)]
     assert numbers[0] == numbers[1]
