@@ -34,7 +34,7 @@ from benchmarks.chaos.volume import Volume, can_mount
 from r4t.errors import UserError
 from r4t.lineage import is_finished
 
-TOGETHER = 4  # faults in one attempt
+TOGETHER = 8  # faults in one attempt
 PAUSE = 3.0  # seconds at most between progress and the next fault
 KEYS = ("cluster.max_restarts=99", "cluster.call_timeout=60", "rl.checkpoint_every=2", "rl.keep_last=9")
 VOLUME = 400  # MiB beside what the earlier stages take
