@@ -7,6 +7,7 @@ import importlib
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -177,11 +178,20 @@ def stopping_cleanly() -> Iterator[None]:
         print("stopped by SIGTERM; the same command resumes the run", file=sys.stderr)
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    def swallowed(what: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a finaliser, which is where a signal may find the process: once more."""
+        if what.exc_type is SystemExit:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            hook(what)
+
+    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
+    sys.unraisablehook = swallowed
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
 
 
 def _fetched(folder: Path, config: Config) -> Mirror | None:
