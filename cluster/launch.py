@@ -14,8 +14,10 @@ from cluster.devices import collective_backend, role_environment
 from cluster.ports import free_port
 from cluster.roles import Placement
 from r4t.config import Config
+from r4t.errors import UserError
 from r4t.seats import Seat
 
+LOOK = 10.0  # seconds of waiting after which the own node is looked at
 GRACE = 10.0  # seconds in which a dead rank must show after its neighbours failed
 LOST = (
     ray.exceptions.RayActorError,
@@ -23,6 +25,9 @@ LOST = (
     ray.exceptions.ObjectLostError,
     ray.exceptions.ActorPlacementGroupRemoved,
 )
+
+
+MEETING = "the node of rank 0"
 
 
 @ray.remote(num_cpus=0)
@@ -40,7 +45,9 @@ def launch_group(
     learner_seats: Sequence[Seat | None] = placement.of("learner") if placement else [None] * ranks
     alone: dict[str, Any] = {"num_cpus": cpus, "num_gpus": _gpus(config)}
     address, port, first = (
-        _meeting_point(placement, learner_seats[0], alone) if ranks > 1 else ("127.0.0.1", free_port("127.0.0.1"), {})
+        _meeting_point(placement, learner_seats[0], alone, config)
+        if ranks > 1
+        else ("127.0.0.1", free_port("127.0.0.1"), {})
     )
     env = role_environment("learner", config)
     actors: list[Any] = []
@@ -62,7 +69,7 @@ def launch_group(
 
 
 def _meeting_point(
-    placement: Placement | None, seat: Seat | None, alone: dict[str, Any]
+    placement: Placement | None, seat: Seat | None, alone: dict[str, Any], config: Config
 ) -> tuple[str, int, dict[str, Any]]:
     """Address and free port of the node that rank 0 will sit on, for it opens the store that all ranks meet at.
 
@@ -70,9 +77,9 @@ def _meeting_point(
     """
     if placement and seat:
         where = PlacementGroupSchedulingStrategy(placement.group, placement_group_bundle_index=seat.bundle)
-        address, port, _ = ray.get(_address.options(scheduling_strategy=where).remote())
+        ((address, port, _),) = gather([_address.options(scheduling_strategy=where).remote()], config, MEETING)
         return address, port, {}
-    address, port, node = ray.get(_address.options(**alone).remote())
+    ((address, port, node),) = gather([_address.options(**alone).remote()], config, MEETING)
     return address, port, {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
@@ -90,8 +97,8 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     """Results of remote calls to the actors called `who`, one call each, in their order.
 
     Raises ActorsLost, with the indices of the calls, as soon as one actor is dead, or when some have not answered
-    within `cluster.call_timeout`. What an actor itself raised is raised here once the others had a moment: the ranks
-    beside a dead one fail too, with an error that does not name it.
+    within `cluster.call_timeout`, and UserError where the caller's own node has ended. What an actor itself raised is
+    raised here once the others had a moment: the ranks beside a dead one fail too, with an error that does not name it.
     """
     limit = config.cluster.call_timeout
     deadline = time.monotonic() + limit
@@ -99,9 +106,13 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     failure: Exception | None = None
     waiting = list(calls)
     while waiting:
-        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
-        if not ready:
+        left = max(0.0, deadline - time.monotonic())
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=min(left, LOOK))
+        if not ready and left <= LOOK:
             break
+        if not ready:
+            check_own_node()
+            continue
         try:
             results[ready[0]] = ray.get(ready[0])
         except LOST as error:
@@ -119,6 +130,16 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
         late = [i for i, call in enumerate(calls) if call not in results]
         raise ActorsLost(who, late, len(calls), f"did not answer within {limit:g} s (cluster.call_timeout)")
     return [results[call] for call in calls]
+
+
+def check_own_node() -> None:
+    """Raises UserError where the node of this process has ended: no actor is started for it, or answers it, again."""
+    own = ray.get_runtime_context().get_node_id()
+    if any(node["NodeID"] == own and not node["Alive"] for node in ray.nodes()):
+        raise UserError(
+            "the Ray node that this command runs on has ended (its raylet died, for lack of memory perhaps): run the"
+            " same command again, it goes on from what is written"
+        )
 
 
 def start_deepspeed(config: Config) -> Any:

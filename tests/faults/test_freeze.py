@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from folm_runs import actors
-from support import R4T, assert_all_end, environment, wait_for
+from support import R4T, assert_all_end, descendants, environment, wait_for
 
 from jobs.run import save_config
 from r4t.lineage import read_json
@@ -94,3 +94,24 @@ def test_an_engine_that_stands_still_is_named_and_evaluation_ends_with_the_same_
     assert re.search(rf"rollout worker \[0\] of 1 did not answer within {LIMIT} s \(cluster.call_timeout\)", said), said
     numbers = [read_json(run / "evaluate" / "metrics.json")["methods"] for run in (folder, whole)]
     assert numbers[0] == numbers[1]
+
+
+def test_a_driver_whose_node_has_ended_says_so_at_once_and_goes_on_when_asked_again(trained: Path) -> None:
+    """Ray goes on waiting for actors that nobody starts any more."""
+    folder = shutil.copytree(trained, trained.parent / "node")
+    log = folder.with_suffix(".log")
+    command = [R4T, "run", str(folder / "config.yaml"), "--run-dir", str(folder), "--stage", "evaluate"]
+    with log.open("wb") as output:
+        driver = subprocess.Popen(
+            [*command, "--set", "cluster.call_timeout=900"], stdout=output, stderr=output, env=environment()
+        )
+    try:
+        wait_for("an answer", lambda: "evaluate zero_shot" in log.read_text() or driver.poll() is not None, timeout=300)
+        raylet = [one for one in descendants(driver.pid) if one.name() == "raylet"]
+        raylet[0].kill()
+        assert driver.wait(timeout=120) == 2, log.read_text()[-4000:]
+    finally:
+        driver.kill()
+    assert "the Ray node that this command runs on has ended" in log.read_text()
+    staged(folder, "evaluate")
+    assert verify(folder / "evaluate") == []
