@@ -4,7 +4,7 @@ PYTEST_ARGS ?=
 WORKERS ?= 2
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder  # a file's tests share engines, so they stay together
 
-.PHONY: quickstart test fast check mutation site audit sbom install gpu clean help
+.PHONY: quickstart test fast check coverage mutation site audit sbom install gpu clean help
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -22,6 +22,11 @@ check: install  ## formatting, lint and types
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
+
+coverage: install  ## line coverage of r4t/ by the tests that start no engine
+	.venv/bin/coverage run -m pytest -m "not slow and not gpu" -q -p no:xdist
+	.venv/bin/coverage combine -q
+	.venv/bin/coverage report --skip-covered --fail-under 95
 
 mutation: install  ## mutation scores of the mathematics, in about half an hour; goes on where it was
 	.venv/bin/mutmut run --max-children $(WORKERS) > /dev/null
@@ -44,4 +49,4 @@ gpu:  ## .venv from the GPU lock (CUDA machines)
 	@bash tools/install.sh gpu
 
 clean:  ## removes .venv and the caches, keeps runs/
-	rm -rf .venv mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
+	rm -rf .venv .coverage* mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info build
