@@ -23,6 +23,7 @@ from r4t.serving.messages import KEY_VARIABLE, MethodsResponse, RetrieveResponse
 from r4t.types import Floats
 
 AGAIN = (429, 503)
+PROXYS = (404, 408)  # of a proxy that has no application yet, or has had no answer of it
 AWAY = (httpx.NetworkError, httpx.RemoteProtocolError, httpx.ConnectTimeout, httpx.PoolTimeout)
 LONGEST_WAIT = 30.0  # seconds between two attempts
 Queries = str | Sequence[str] | Floats
@@ -137,11 +138,11 @@ def _asked(queries: Queries) -> dict[str, Any]:
 
 
 def _again(response: httpx.Response) -> bool:
-    """Whether the same request may fare better: the server says so, or died or stood still under it, of which its proxy
-    tells."""
+    """Whether the same request may fare better: the server says so, or its proxy says that it is not there yet, died,
+    or stood still."""
     told = response.headers.get("content-type", "").startswith("application/json")
-    silent = response.is_server_error or response.status_code == httpx.codes.REQUEST_TIMEOUT
-    return response.status_code in AGAIN or (silent and not told)
+    absent = response.is_server_error or response.status_code in PROXYS
+    return response.status_code in AGAIN or (absent and not told)
 
 
 def _wait(attempt: int, said: str | None) -> float:

@@ -134,6 +134,14 @@ def test_a_run_that_differs_in_time_alone_has_no_problem(tmp_path: Path) -> None
     assert compare.problems(base, run, "folm") == []
 
 
+def test_what_the_judge_says_may_differ_by_rounding_alone(tmp_path: Path) -> None:
+    base, near, far = (
+        a_run(tmp_path / name, **{"judge/alignment": 0.3 + more}) for name, more in (("a", 0), ("b", 1e-7), ("c", 1e-3))
+    )
+    assert compare.problems(base, near, "folm") == []
+    assert compare.problems(base, far, "folm") == ["step 2 of folm: other judge/alignment"]
+
+
 @pytest.mark.parametrize("kind", ["bytes", "number", "missing step", "extra step", "left over", "damaged"])
 def test_every_difference_is_a_problem(tmp_path: Path, kind: str) -> None:
     base, run = a_run(tmp_path / "base"), a_run(tmp_path / "run", **({"reward": 0.1} if kind == "number" else {}))

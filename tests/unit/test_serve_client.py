@@ -75,11 +75,12 @@ def test_a_request_is_what_was_asked(queries: Any, sent: dict[str, Any]) -> None
 
 def test_a_server_that_died_or_stands_still_is_asked_again_and_one_that_refused_is_not() -> None:
     dead = httpx.Response(500, text="Internal Server Error")  # as Ray's proxy says it
+    early = httpx.Response(404, text="Path '/v1/retrieve' not found.")  # the same before the application is up
     still = httpx.Response(408, text="Request 7 timed out after 50.0s.")  # the same of a replica that is stopped
-    server = Server(dead, still, httpx.Response(502), httpx.Response(200, json=ANSWER))
+    server = Server(early, dead, still, httpx.Response(502), httpx.Response(200, json=ANSWER))
     with server.client() as client:
         assert client.retrieve("leek").lineage == "abc"
-    for refused in (error(500, "internal"), error(408, "request_timeout")):
+    for refused in (error(500, "internal"), error(408, "request_timeout"), error(404, "not_found")):
         server = Server(refused)
         with server.client() as client, pytest.raises(ServerError):
             client.retrieve("leek")
