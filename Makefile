@@ -15,8 +15,8 @@ quickstart: install  ## the whole pipeline on the embedded recipes, from raw ite
 test: install  ## every test
 	.venv/bin/python -m pytest $(TOGETHER) $(PYTEST_ARGS)
 
-fast: install  ## the tests that start neither Ray nor vLLM nor DeepSpeed
-	.venv/bin/python -m pytest -m "not slow and not gpu" $(TOGETHER) $(PYTEST_ARGS)
+fast: install  ## the tests that start neither engine nor server nor browser
+	.venv/bin/python -m pytest -m "not slow and not service and not gpu" $(TOGETHER) $(PYTEST_ARGS)
 
 check: install  ## formatting, lint and types
 	.venv/bin/ruff format --check .

@@ -16,6 +16,8 @@ from support import ROOT, environment
 from r4t.client import Client
 from r4t.retriever import R4TRetriever
 
+pytestmark = pytest.mark.service
+
 BARE = (sys.executable, "-S")  # without the environment's own packages
 
 

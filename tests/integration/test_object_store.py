@@ -29,6 +29,8 @@ from r4t.storage.sources import fetch_sources
 from r4t.storage.store import Store
 from r4t.verify import verify
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:

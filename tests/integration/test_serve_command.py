@@ -34,6 +34,8 @@ from r4t.errors import UserError
 from r4t.retriever import R4TRetriever
 from r4t.serving.lineage import lineage_of, policy_lineage, with_writer
 
+pytestmark = pytest.mark.service
+
 RATE = 5.0  # requests a second
 SOAK = float(os.environ.get("R4T_SOAK", "30"))  # seconds
 PROBE = """

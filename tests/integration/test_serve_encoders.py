@@ -19,6 +19,8 @@ from r4t.errors import UserError
 from r4t.retriever import R4TRetriever
 from r4t.serving.version import open_version
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

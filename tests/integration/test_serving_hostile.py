@@ -22,6 +22,8 @@ from r4t.config import Serve
 from r4t.serving.patience import patient_protocol
 from r4t.serving.version import Version
 
+pytestmark = pytest.mark.service
+
 
 def test_hostile_requests_get_200_or_4xx_and_nothing_leaks(version: Version) -> None:
     settings = Serve(body_timeout=5, max_waiting=4096)

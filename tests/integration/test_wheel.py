@@ -15,6 +15,8 @@ from support import ROOT
 
 from r4t.lineage import read_manifest
 
+pytestmark = pytest.mark.service
+
 PACKAGES = ("r4t", "cluster", "jobs")
 SMALL = [
     "data.n_queries=40", "policy={vocab_size: 512, hidden: 64, layers: 1, heads: 2}", "fanout.k=4",

@@ -292,6 +292,7 @@ def _run_tables(folder: Path, items: dict, sets: dict) -> Any:
     return r4t("run", TINY, "--stage", "prepare", "--run-dir", folder / "run", *overrides)
 
 
+@pytest.mark.slow
 def test_doctor_proves_that_the_engines_load_and_work() -> None:
     done = r4t("doctor", "--json")
     found = json.loads(done.stdout)
@@ -304,6 +305,7 @@ def test_doctor_proves_that_the_engines_load_and_work() -> None:
     assert {"DeepSpeed", "vLLM", "FAISS"} <= worked.keys()
 
 
+@pytest.mark.slow
 def test_a_quick_doctor_only_imports() -> None:
     done = r4t("doctor", "--json", "--quick")
     assert done.returncode == 0, done.stdout

@@ -29,6 +29,8 @@ from r4t.config import Serve
 from r4t.http import key_digest
 from r4t.serving.version import Version, open_version
 
+pytestmark = pytest.mark.service
+
 
 def test_typing_a_query_shows_every_methods_set(browser: Browser, url: str) -> None:
     with opened_page(browser, url) as page:

@@ -24,6 +24,8 @@ from playwright.sync_api import Browser, Locator, expect
 from r4t.serving.methods import Writer
 from r4t.serving.version import open_version
 
+pytestmark = pytest.mark.service
+
 
 def test_k_and_seed_sliders_change_the_answer(browser: Browser, url: str) -> None:
     with opened_page(browser, url + ASKED) as page:
