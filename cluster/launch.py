@@ -97,7 +97,7 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     """Results of remote calls to the actors called `who`, one call each, in their order.
 
     Raises ActorsLost, with the indices of the calls, as soon as one actor is dead, or when some have not answered
-    within `cluster.call_timeout`, and UserError where the caller's own node has ended. What an actor itself raised is
+    within `cluster.call_timeout`, and NodeEndedError where the caller's own node has. What an actor itself raised is
     raised here once the others had a moment: the ranks beside a dead one fail too, with an error that does not name it.
     """
     limit = config.cluster.call_timeout
@@ -132,11 +132,15 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     return [results[call] for call in calls]
 
 
+class NodeEndedError(UserError):
+    """The Ray node of this process is gone."""
+
+
 def check_own_node() -> None:
-    """Raises UserError where the node of this process has ended: no actor is started for it, or answers it, again."""
+    """Raises NodeEndedError where the node of this process has: no actor is started for it, or answers it, again."""
     own = ray.get_runtime_context().get_node_id()
     if any(node["NodeID"] == own and not node["Alive"] for node in ray.nodes()):
-        raise UserError(
+        raise NodeEndedError(
             "the Ray node that this command runs on has ended (its raylet died, for lack of memory perhaps): run the"
             " same command again, it goes on from what is written"
         )

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from pydantic import ValidationError
 from ray import serve
 from starlette.applications import Starlette
 
+from cluster.launch import NodeEndedError
 from cluster.serve_watch import watch_proxies
 from cluster.writer import open_writer, writer_options
 from r4t.config import Serve
@@ -127,7 +129,8 @@ def run(args: dict[str, Any], host: str, port: int, ready: Callable[[], None]) -
             watch_proxies(stopped)
         _drain(settings.drain)
     finally:
-        if not set(serve.status().applications) - {NAME}:
+        ended = isinstance(sys.exception(), NodeEndedError)  # and with the node all that could be shut down
+        if not ended and not set(serve.status().applications) - {NAME}:
             serve.shutdown()
 
 

@@ -9,6 +9,8 @@ import threading
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from cluster.launch import check_own_node
+
 log = logging.getLogger(__name__)
 NAMESPACE, PREFIX = "serve", "SERVE_PROXY_ACTOR"
 EVERY = 5.0  # seconds between two looks
@@ -16,8 +18,12 @@ SILENCE = 20.0  # seconds in which a proxy must answer
 
 
 def watch_proxies(stopped: threading.Event, every: float = EVERY, silence: float = SILENCE) -> None:
-    """Until `stopped`. The controller starts another proxy in the place of one that was ended."""
+    """Until `stopped`. The controller starts another proxy in the place of one that was ended.
+
+    Raises NodeEndedError where the node of this process has ended.
+    """
     while not stopped.wait(every):
+        check_own_node()
         for proxy in _proxies():
             with contextlib.suppress(ValueError, RayError):  # one that has died is the controller's to replace
                 _check(proxy, silence)
