@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -40,6 +39,7 @@ ROLES = {
 SYSTEM = {"raylet": "/raylet", "gcs": "/gcs_server"}
 PATIENCE = 300.0  # seconds without progress after which a run hangs
 ENDING = 180.0  # seconds for what a killed driver leaves
+MARK = "CHAOS_RUN"  # a variable of everything that an attempt starts
 AGENTS = ("dashboard/agent.py", "runtime_env/agent/main.py", "ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
@@ -55,7 +55,9 @@ class Attempt:
     ) -> None:
         self.base, self.folder, self.stage, self.log = base, folder, stage, log
         self.starts = 0
+        self.went_back = False
         self._environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | dict(environment)
+        self._environment[MARK] = str(folder)
         for part in BEFORE[stage]:
             shutil.copytree(base / part, folder / part)
         save_config(folder, load_config(base / "config.yaml", list(overrides)))
@@ -105,6 +107,7 @@ class Attempt:
     def finish(self) -> list[str]:
         """Waits for the end. What is then not as in `base`."""
         self.wait("the end", lambda: self.over)
+        self.check_nothing_runs()
         return compare.problems(self.base, self.folder, self.stage)
 
     def processes(self, role: str) -> list[psutil.Process]:
@@ -149,13 +152,27 @@ class Attempt:
                 raise HungError(f"waited {PATIENCE:g} s for {what}")
             time.sleep(0.05)
 
+    def check_nothing_runs(self) -> None:
+        """Raises HungError where something outlived its driver, unless the wall clock went back: the timers by which
+        Ray's workers look for their raylet then stand still until it is again what it was."""
+        if not self.went_back:
+            self.await_end(self.left())
+
+    def left(self) -> list[psutil.Process]:
+        """Everything that any of its drivers started and that lives."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if process.environ().get(MARK) == str(self.folder) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
     def close(self) -> None:
         """Ends everything that is left of it, whatever state it is in."""
-        if not self.ended:
-            for process in [*_children(self.driver.pid), psutil.Process(self.driver.pid)]:
-                with contextlib.suppress(psutil.Error):
-                    process.send_signal(signal.SIGKILL)
-            self.driver.wait()
+        for process in self.left():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        self.driver.wait()
 
 
 def _children(pid: int) -> list[psutil.Process]:

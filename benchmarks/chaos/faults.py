@@ -115,7 +115,9 @@ def jump(scene: Scene, _: str) -> bool:
     """The wall clock goes an hour on, or back."""
     if scene.clock is None:
         return False
-    scene.clock.jump(scene.rng.choice((HOUR, -HOUR)))
+    seconds = scene.rng.choice((HOUR, -HOUR))
+    scene.clock.jump(seconds)
+    scene.attempt.went_back |= seconds < 0
     return True
 
 

@@ -78,6 +78,7 @@ class Served(Attempt):
         self.wait("the server to stop", lambda: self.ended, restart=False)
         if self.driver.returncode:
             self._problems.append(f"SIGTERM ended in exit {self.driver.returncode}")
+        self.check_nothing_runs()
         return self._problems
 
     def close(self) -> None:

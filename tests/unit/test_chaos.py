@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import wait_for
 
 from benchmarks.chaos import compare, report
-from benchmarks.chaos.attempt import BEFORE
+from benchmarks.chaos.attempt import BEFORE, MARK, Attempt
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.faults import _flip, faults_of
 from benchmarks.chaos.volume import Volume, can_mount
@@ -160,6 +162,20 @@ def test_every_difference_is_a_problem(tmp_path: Path, kind: str) -> None:
     elif kind == "damaged":
         _flip(weights, random.Random(0))
     assert compare.problems(base, run, "folm")
+
+
+def test_what_a_lost_driver_left_running_is_found_wherever_it_is(tmp_path: Path) -> None:
+    attempt = object.__new__(Attempt)
+    attempt.folder = tmp_path
+    orphan = subprocess.Popen(
+        ["sh", "-c", "sleep 60 & echo $!"], env=os.environ | {MARK: str(tmp_path)}, stdout=subprocess.PIPE, text=True
+    )
+    assert orphan.stdout is not None
+    pid = int(orphan.stdout.readline())
+    orphan.wait()
+    assert [process.pid for process in attempt.left()] == [pid]
+    os.kill(pid, signal.SIGKILL)
+    wait_for("its end", lambda: not attempt.left(), timeout=10)
 
 
 def test_a_flipped_bit_is_flipped_back(tmp_path: Path) -> None:
