@@ -104,7 +104,7 @@ class FileTransport:
     def __init__(self, config: Config, learners: Sequence[Any], shared: Path) -> None:
         self.config, self.learners = config, learners
         self.current: Path | None = None
-        self._loads: deque[tuple[Path, list[Any]]] = deque()
+        self._loads: deque[tuple[Path, list[tuple[int, Any]]]] = deque()  # calls with the numbers of their workers
         memory = Path("/dev/shm")  # noqa: S108  one machine's shared memory, in a private directory
         single = len([node for node in ray.nodes() if node["Alive"]]) == 1 and memory.is_dir()
         self.scratch = Scratch(memory if single else shared, prefix=SCRATCH)
@@ -113,33 +113,37 @@ class FileTransport:
         path = self.scratch.path / f"v{version:06d}-{time.time_ns()}.safetensors"
         gather([learner.export.remote(path) for learner in self.learners], self.config, "learner ranks")
         self.current = path
-        self._loads.append((path, [worker.load_weights.remote(path, version) for worker in rollouts]))
-        while len(self._loads) > 1 and self._settled(self._loads[0][1], timeout=0):
+        self._loads.append(
+            (path, [(i, worker.load_weights.remote(path, version)) for i, worker in enumerate(rollouts)])
+        )
+        while len(self._loads) > 1 and not self._late(self._loads[0][1], timeout=0):
             self._loads.popleft()[0].unlink()
         return path.stat().st_size
 
-    def load(self, version: int, rollouts: Sequence[Any], worker: Any) -> Any:  # noqa: ARG002
+    def load(self, version: int, rollouts: Sequence[Any], worker: Any) -> Any:
         call = worker.load_weights.remote(self.current, version)
-        self._loads[-1][1].append(call)
+        self._loads[-1][1].append((list(rollouts).index(worker), call))
         return call
 
     def wait(self) -> None:
         limit = self.config.cluster.call_timeout
-        if not all(self._settled(loads, timeout=limit) for _, loads in self._loads):
-            raise TimeoutError(f"a rollout worker did not load its weights within {limit:g} s (cluster.call_timeout)")
+        if late := sorted({index for _, loads in self._loads for index in self._late(loads, timeout=limit)}):
+            raise TimeoutError(
+                f"rollout workers {late} did not load their weights within {limit:g} s (cluster.call_timeout)"
+            )
 
     def close(self) -> None:
         self.scratch.close()
 
-    def _settled(self, loads: list[Any], timeout: float) -> bool:
-        """Whether no worker needs the file any more. Raises what a load raised."""
-        ready, waiting = ray.wait(loads, num_returns=len(loads), timeout=timeout)
+    def _late(self, loads: list[tuple[int, Any]], timeout: float) -> list[int]:
+        """Workers that still need the file. Raises what a load raised."""
+        ready, waiting = ray.wait([call for _, call in loads], num_returns=len(loads), timeout=timeout)
         for load in ready:
             try:
                 ray.get(load)
             except LOST:
                 continue  # a dead worker reads no file; whoever waits for its answers replaces it
-        return not waiting
+        return [index for index, call in loads if call in waiting]
 
 
 class DeviceTransport:

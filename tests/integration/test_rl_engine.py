@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import ray
 import torch
@@ -12,7 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from cluster.rollout_actor import start_rollout
 from cluster.self_test import compare_digests, self_test
-from cluster.weights import WeightChannel
+from cluster.weights import FileTransport, WeightChannel
+from r4t.config import Config
 from r4t.digest import tensor_digest
 from r4t.types import Completion
 from tests.integration.rl_fixtures import batch, configuration, group
@@ -116,8 +120,26 @@ def test_the_self_test_passes_on_what_was_published_and_names_what_was_not(
         assert channel.current is not None
         assert channel.current.exists()
         last = channel.current
+        if (engine, learner) == ("float32", "float32"):
+            check_that_who_does_not_load_is_named(config, ranks.learners, worker, tmp_path)
     assert not last.parent.exists()
     ray.kill(worker)
+
+
+def check_that_who_does_not_load_is_named(config: Config, learners: list[Any], worker: Any, folder: Path) -> None:
+    soon = config.model_copy(update={"cluster": config.cluster.model_copy(update={"call_timeout": 5.0})})
+    files = FileTransport(soon, learners, folder)
+    process = psutil.Process(ray.get(worker.__ray_call__.remote(lambda _: os.getpid())))
+    files.send(5, [worker])
+    files.wait()
+    process.suspend()
+    try:
+        files.send(6, [worker])
+        with pytest.raises(TimeoutError, match=r"rollout workers \[0\] did not load .* 5 s \(cluster.call_timeout\)"):
+            files.wait()
+    finally:
+        process.resume()
+    files.close()
 
 
 def test_a_policy_split_over_two_processes_answers_and_holds_what_a_whole_one_does(
