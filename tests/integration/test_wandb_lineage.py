@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import wandb
 
 from jobs.wandb_sink import WandbSink
 from r4t.config import parse_config
@@ -61,6 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             second.write(name, 0, {"reward": 0.75})
             second.finished(name, folder / name)
         second.close()
+        wandb.teardown()  # finishing does not wait for the records to be on the disk; the end of W&B's process does
     return folder
 
 
