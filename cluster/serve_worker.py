@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ray._private import ray_constants
 
+from cluster.node_worker import end_with_node
 from cluster.serve_protobuf import mend
 
 HOOK = "cluster.serve_worker.prepare"
@@ -12,7 +13,9 @@ NODE_VARIABLE = ray_constants.WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
 
 def prepare() -> None:
-    """Mends Serve's configuration on protobuf 7, and has its proxies close connections whose requests never arrive."""
+    """Ends with its node, mends Serve's configuration on protobuf 7, and has its proxies close connections whose
+    requests never arrive."""
+    end_with_node()
     mend()
     from uvicorn.config import HTTP_PROTOCOLS
 

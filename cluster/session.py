@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
 from cluster.devices import cores, role_environment
 from cluster.node_checks import SILENT, examine_nodes
+from cluster.node_worker import HOOK
 from cluster.roles import place
 from r4t.config import Config
 from r4t.errors import UserError
@@ -79,6 +81,7 @@ def start(address: str | None = None, hook: str | None = None) -> None:
     extra: dict[str, Any] = {"runtime_env": {"worker_process_setup_hook": hook}} if hook else {}
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     if where == "local":
+        os.environ.setdefault(WORKER_PROCESS_SETUP_HOOK_ENV_VAR, HOOK)
         ray.init(
             address="local",
             num_cpus=cores(),

@@ -97,7 +97,7 @@ def test_an_engine_that_stands_still_is_named_and_evaluation_ends_with_the_same_
 
 
 def test_a_driver_whose_node_has_ended_says_so_at_once_and_goes_on_when_asked_again(trained: Path) -> None:
-    """Ray goes on waiting for actors that nobody starts any more."""
+    """Ray goes on waiting for actors that nobody starts any more; and one that stands still ends with the node."""
     folder = shutil.copytree(trained, trained.parent / "node")
     log = folder.with_suffix(".log")
     command = [R4T, "run", str(folder / "config.yaml"), "--run-dir", str(folder), "--stage", "evaluate"]
@@ -107,8 +107,11 @@ def test_a_driver_whose_node_has_ended_says_so_at_once_and_goes_on_when_asked_ag
         )
     try:
         wait_for("an answer", lambda: "evaluate zero_shot" in log.read_text() or driver.poll() is not None, timeout=300)
+        frozen = actors(driver, "RolloutWorker")[-1]
+        frozen.send_signal(signal.SIGSTOP)
         raylet = [one for one in descendants(driver.pid) if one.name() == "raylet"]
         raylet[0].kill()
+        assert_all_end([frozen], timeout=10)
         assert driver.wait(timeout=120) == 2, log.read_text()[-4000:]
     finally:
         driver.kill()
