@@ -55,7 +55,6 @@ class Attempt:
     ) -> None:
         self.base, self.folder, self.stage, self.log = base, folder, stage, log
         self.starts = 0
-        self.went_back = False
         self._environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | dict(environment)
         self._environment[MARK] = str(folder)
         for part in BEFORE[stage]:
@@ -153,10 +152,8 @@ class Attempt:
             time.sleep(0.05)
 
     def check_nothing_runs(self) -> None:
-        """Raises HungError where something outlived its driver, unless the wall clock went back: the timers by which
-        Ray's workers look for their raylet then stand still until it is again what it was."""
-        if not self.went_back:
-            self.await_end(self.left())
+        """Raises HungError where something outlived its driver."""
+        self.await_end(self.left())
 
     def left(self) -> list[psutil.Process]:
         """Everything that any of its drivers started and that lives."""

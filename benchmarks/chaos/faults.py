@@ -117,7 +117,6 @@ def jump(scene: Scene, _: str) -> bool:
         return False
     seconds = scene.rng.choice((HOUR, -HOUR))
     scene.clock.jump(seconds)
-    scene.attempt.went_back |= seconds < 0
     return True
 
 
