@@ -137,13 +137,17 @@ def choices(a: argparse.Namespace) -> Iterator[Choice]:
 def bootstrap_ratio(values: Floats, base: Floats, samples: int = 1000, seed: int = 0) -> dict[str, float]:
     """mean(values) / mean(base) over the same queries, with its 95 % interval over resampled queries."""
     picked = np.random.default_rng(seed).integers(0, len(base), (samples, len(base)))
-    ratios = values[picked].mean(axis=1) / base[picked].mean(axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return {"ratio": float(values.mean() / base.mean()), "low": float(low), "high": float(high)}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = values[picked].mean(axis=1) / base[picked].mean(axis=1)
+        low, high = np.percentile(ratios, [2.5, 97.5])
+        return {"ratio": float(values.mean() / base.mean()), "low": float(low), "high": float(high)}
 
 
 def compare(results: list[dict[str, Any]], values: Sequence[Mapping[str, Floats]]) -> None:
-    """Adds `kept` to every result: against the better of FOLM and the reference at the guidance of its best reward."""
+    """Adds `kept` to every result: against the better of FOLM and the reference at the guidance of its best reward.
+
+    A metric that has no ratio, such as one that is zero for all queries of a resample, is left out.
+    """
     head = "reward" if all("reward" in one for one in values) else "recall"
     references = [i for i, r in enumerate(results) if (r.get("name"), r.get("steps")) == REFERENCE]
     best = [max(references, key=lambda i: values[i][head].mean())] if references else []
@@ -153,7 +157,9 @@ def compare(results: list[dict[str, Any]], values: Sequence[Mapping[str, Floats]
         for metric in METRICS:
             rivals = [values[i][metric] for i in best if metric in values[i] and not np.isnan(values[i][metric]).any()]
             if rivals and metric in own:
-                result["kept"][metric] = bootstrap_ratio(own[metric], max(rivals, key=lambda v: float(v.mean())))
+                kept = bootstrap_ratio(own[metric], max(rivals, key=lambda v: float(v.mean())))
+                if np.isfinite(list(kept.values())).all():
+                    result["kept"][metric] = kept
 
 
 def means(values: Mapping[str, Floats]) -> dict[str, dict[str, float]]:

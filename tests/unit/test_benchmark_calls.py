@@ -53,6 +53,13 @@ def test_kept_is_against_the_better_of_policy_and_best_guided_reference() -> Non
     assert results[0]["kept"]["reward"]["ratio"] == pytest.approx(0.8)
 
 
+def test_a_metric_without_a_ratio_is_left_out() -> None:
+    results = [{"name": "r4t_folm"}, result("dpmpp_2m", 8, 8, 0)]
+    share = np.array([0.0, 0.0, 0.5])  # a third of all resamples has none of the last query
+    compare(results, [{"reward": np.full(3, 0.4), "folm_share": share}] * 2)
+    assert set(results[1]["kept"]) == {"reward"}
+
+
 def test_values_that_do_not_apply_leave_the_means() -> None:
     found = means({"reward": np.array([0.2, np.nan, 0.4]), "recall": np.full(3, np.nan)})
     assert found["reward"]["mean"] == pytest.approx(0.3)

@@ -6,7 +6,6 @@ import ast
 import importlib
 import importlib.util
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,33 +14,13 @@ import numpy as np
 import pytest
 import typer
 import yaml
+from pages import FENCE, PAGES, blocks, commands
 from support import ROOT
 
 from jobs.cli import app
 from r4t.config import Config, parse_config
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
-INLINE = re.compile(r"`((?:\.venv/bin/)?r4t [a-z][^`]*|python -m [a-z][^`]*)`(?! does not exist)")
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-
-
-def blocks(page: Path, *languages: str) -> list[str]:
-    found = [(lang, re.sub(rf"(?m)^{indent}", "", body)) for indent, lang, body in FENCE.findall(page.read_text())]
-    return [body for lang, body in found if lang in languages]
-
-
-def commands(page: Path) -> list[list[str]]:
-    """Words of each `r4t ...` and `python -m ...` in a page's blocks and inline code."""
-    shell = "\n".join(blocks(page, "", "bash", "sh", "console")).replace("\\\n", " ")
-    texts = [text for line in shell.splitlines() for text in re.split(r" \| | && |; | -- |(?<= )#.*", line)]
-    found = []
-    for text in [*texts, *(part.split(" | ")[0] for part in INLINE.findall(page.read_text()))]:
-        words = shlex.split(text.split(" > ")[0].replace("'", "") if text.count("'") % 2 else text.split(" > ")[0])
-        words = [word.removeprefix(".venv/bin/") for word in words]
-        if words[:1] == ["r4t"] or words[:2] == ["python", "-m"]:
-            found.append([word.strip("[]") for word in words if word not in ("...", "…")])
-    return found
 
 
 @by_page
