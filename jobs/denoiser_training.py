@@ -18,11 +18,13 @@ from jobs.stopping import Stop, stop_at_boundary
 from r4t.config import Config, Training
 from r4t.diffusion.checkpoint import CONFIG, WEIGHTS
 from r4t.errors import UserError
-from r4t.lineage import atomic_folder, atomic_path, clear_partial, is_finished, read_json, write_json, write_manifest
+from r4t.lineage import atomic_path, clear_partial, is_finished, read_json, write_json, write_manifest
+from r4t.sealed import STEPS, damage, newest_whole, sealed_folder
 
 CHUNK = 25  # steps between two looks at the actors
 SHOWN = ("loss", "lr", "held_out_loss", "held_out/reward", "held_out/coverage")
 BEST, BEST_RECORD = "best", "best.json"
+KEPT = 2  # checkpoints: the one before for where the newest is damaged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,21 +172,34 @@ def _judge(run: Run, job: Job) -> None:
     if name not in job.values:
         raise UserError(f"early_stop_on '{settings.early_stop_on}' is not measured: raise validate_queries")
     value = job.values[name]
-    best = read_json(folder / BEST_RECORD) if (folder / BEST_RECORD).is_file() else None
-    if best is None or (value > best["value"] if on_reward else value < best["value"]):
-        job.everyone.first("export", folder / BEST)
-        write_json(folder / BEST_RECORD, {"step": job.step, "value": value, "metric": name})
+    best = _best(folder)
+    if not best or (value > best["value"] if on_reward else value < best["value"]):
+        with sealed_folder(folder / BEST) as temporary:
+            job.everyone.first("export", temporary)
+            write_json(temporary / BEST_RECORD, {"step": job.step, "value": value, "metric": name})
     elif job.step - best["step"] >= settings.early_stop * settings.validate_every:
         job.ended = True
         found = f"the best {name} ({best['value']:.4g}) was at step {best['step']}"
         run.say(f"{job.plan.name}: stopped at step {job.step}, {found}")
 
 
+def _best(folder: Path) -> dict[str, Any]:
+    """What stands in `best`, empty for nothing. Raises UserError when it is damaged."""
+    if problem := damage(folder / BEST):
+        raise UserError(
+            f"{folder / BEST} is damaged ({problem}) and holds the best network so far: restore it, or remove it and"
+            f" {folder / 'checkpoints'} to train it again"
+        )
+    record = folder / BEST / BEST_RECORD
+    found: dict[str, Any] = read_json(record) if record.is_file() else {}
+    return found
+
+
 def _finish(config: Config, job: Job) -> None:
     plan = job.plan
     kept: dict[str, Any] = {}
     if plan.settings.early_stop:
-        kept = {"best_step": read_json(plan.folder / BEST_RECORD)["step"]}
+        kept = {"best_step": _best(plan.folder)["step"]}
         for name in (WEIGHTS, CONFIG):
             with atomic_path(plan.folder / name) as temporary:
                 shutil.copyfile(plan.folder / BEST / name, temporary)
@@ -201,23 +216,22 @@ def _finish(config: Config, job: Job) -> None:
     )
     for leftover in ("checkpoints", BEST):
         shutil.rmtree(plan.folder / leftover, ignore_errors=True)
-    (plan.folder / BEST_RECORD).unlink(missing_ok=True)
 
 
 def _resume(everyone: Everyone, plan: Plan, run: Run) -> int:
-    """Loads the newest checkpoint, if any. Returns the step to continue at."""
-    found = sorted((plan.folder / "checkpoints").glob("step-*"))
-    if not found:
+    """Loads the newest whole checkpoint, if any. Returns the step to continue at."""
+    found = newest_whole(plan.folder / "checkpoints", run.say)
+    if found is None:
         return 0
-    step = everyone.first("load", found[-1])
+    step = everyone.first("load", found)
     run.say(f"{plan.name}: resumed at step {step}")
     return int(step)
 
 
 def _checkpoint(everyone: Everyone, folder: Path, step: int) -> None:
-    """Writes a checkpoint, whole or not at all, then removes the older ones."""
+    """Writes a checkpoint, whole or not at all, and keeps the last `KEPT`."""
     home = folder / "checkpoints"
-    with atomic_folder(home / f"step-{step:08d}") as temporary:
+    with sealed_folder(home / f"step-{step:08d}") as temporary:
         everyone.first("save", temporary, step)
-    for old in sorted(home.glob("step-*"))[:-1]:
+    for old in sorted(home.glob(STEPS))[:-KEPT]:
         shutil.rmtree(old)

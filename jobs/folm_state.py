@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from jobs.warm_start import VALIDATION
 from r4t.catalog.dataset import Dataset
 from r4t.config import Config
 from r4t.errors import UserError
-from r4t.lineage import atomic_folder, read_json, write_json
+from r4t.lineage import read_json, write_json
+from r4t.sealed import STEPS, damage, newest_whole, sealed_folder
 from r4t.stream import QueryStream
 
 
@@ -46,27 +48,32 @@ def checkpoint(config: Config, actors: Actors, folder: Path, progress: Progress,
         "in_flight": source.in_flight,
         "start": progress.start,
     }
-    with atomic_folder(root / f"step-{progress.step:06d}") as temporary:
+    with sealed_folder(root / f"step-{progress.step:06d}") as temporary:
         gather([learner.save.remote(temporary) for learner in actors.learners], config, LEARNERS)
         gather(
             [learner.export.remote(temporary / "model.safetensors") for learner in actors.learners], config, LEARNERS
         )
         write_json(temporary / "state.json", state)
-    for old in sorted(root.glob("step-*"))[: -config.rl.keep_last]:
+    for old in sorted(root.glob(STEPS))[: -config.rl.keep_last]:
         shutil.rmtree(old)
 
 
-def resume(config: Config, dataset: Dataset, actors: Actors, folder: Path) -> Progress:
-    """Restores the newest checkpoint, if any. Raises UserError when its queries are not this dataset's.
+def resume(config: Config, dataset: Dataset, actors: Actors, folder: Path, say: Callable[[str], None]) -> Progress:
+    """Restores the newest whole checkpoint, if any. Raises UserError when its queries are not this dataset's, and when
+    the policy that is kept is damaged, which no checkpoint holds.
 
     The best validation is that of the policy that is kept, which can be newer than the checkpoint.
     """
+    if problem := damage(folder / "policy"):
+        raise UserError(
+            f"{folder / 'policy'} is damaged ({problem}) and holds the best policy so far: restore it, or remove it and"
+            f" {folder / 'checkpoints'} to train again from the warm start"
+        )
     kept = folder / "policy" / VALIDATION
     best = read_json(kept) if kept.is_file() else {}
-    found = sorted((folder / "checkpoints").glob("step-*"))
-    if not found:
+    newest = newest_whole(folder / "checkpoints", say)
+    if newest is None:
         return Progress(best=best)
-    newest = found[-1]
     state = read_json(newest / "state.json")
     _check_queries(config, dataset, state, newest)
     gather([learner.load.remote(newest) for learner in actors.learners], config, LEARNERS)

@@ -65,11 +65,11 @@ def main(config: Config, run: Run) -> None:
     started = time.perf_counter()
     dataset = load_dataset(run.folder / "prepare")
     lessons = warm.lessons_for(config, dataset)
-    base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial")
+    base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial", run.say)
     placement = place(config)
     try:
         actors = start_actors(config, run, placement, base)
-        if not (folder / "warm_start" / "config.json").is_file():
+        if not warm.is_whole(folder / "warm_start", run.say):
             corpus = warm.corpus(config, dataset, lessons, base)
             actors.surviving(lambda: warm.warm_start(config, run, actors.learners, corpus, base, folder / "warm_start"))
         best = reinforce(config, run, dataset, actors, folder)
@@ -108,7 +108,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
     tokenizer = load_tokenizer(source)
     phase = Phase(lr=rl.lr, betas=rl.betas, weight_decay=rl.weight_decay, grad_clip=rl.grad_clip)
     gather([learner.begin.remote(source, phase) for learner in actors.learners], config, LEARNERS)
-    progress = resume(config, dataset, actors, folder)
+    progress = resume(config, dataset, actors, folder, run.say)
     notices = Notices(actors.learners)
     judge = LiveJudge(config, dataset)
     if progress.step:

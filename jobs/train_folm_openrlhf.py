@@ -98,7 +98,7 @@ def warm_started(config: Config, run: Run, dataset: Dataset, folder: Path) -> No
     if (folder / "warm_start" / "config.json").is_file():
         return
     lessons = warm.lessons_for(config, dataset)
-    base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial")
+    base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial", run.say)
     placement = place(config)
     try:
         actors = start_actors(config, run, placement, base)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,29 @@ from r4t.catalog.encoders import word_encoder
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt, format_answer
-from r4t.lineage import atomic_folder, write_json
+from r4t.lineage import write_json
 from r4t.policy import check_policy, create_policy, encode_prompt, load_tokenizer, token_vectors, train_tokenizer
+from r4t.sealed import damage, sealed_folder
 from r4t.warmstart import teach
 
 CHUNK = 50  # steps between progress reports
 VALIDATION = "validation.json"
 
 
+def is_whole(folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether a policy stands there, as it was written. One that is damaged is told of."""
+    if problem := damage(folder):
+        say(f"{folder} is damaged ({problem}): making it again")
+    return not problem and (folder / "config.json").is_file()
+
+
 def initial_policy(
-    config: Config, dataset: Dataset, lessons: list[list[list[str]]], prepare: Path, folder: Path
+    config: Config,
+    dataset: Dataset,
+    lessons: list[list[list[str]]],
+    prepare: Path,
+    folder: Path,
+    say: Callable[[str], None],
 ) -> Path:
     """The directory the policy starts from: the user's, or a small fresh one made in `folder`.
 
@@ -34,7 +48,7 @@ def initial_policy(
     if config.policy.model is not None:
         check_policy(config.policy.model)
         return config.policy.model
-    if not (folder / "config.json").is_file():
+    if not is_whole(folder, say):
         answers = [subquery for fanouts in lessons for fanout in fanouts for subquery in fanout]
         texts = [query.text for query in dataset.queries] + answers
         tokenizer = train_tokenizer(texts, config.policy.vocab_size, config.policy.fold_words)
@@ -42,7 +56,7 @@ def initial_policy(
         if config.policy.embeddings == "encoder":
             encoder = word_encoder(config, prepare)
             words = token_vectors(tokenizer, encoder, config.policy.hidden, config.seed)
-        with atomic_folder(folder) as temporary:
+        with sealed_folder(folder) as temporary:
             create_policy(temporary, tokenizer, config.policy, config.seed, words)
     return folder
 
@@ -100,7 +114,7 @@ def save_policy(
 
     With `validation`, also what this policy scored, as `validation.json`.
     """
-    with atomic_folder(out) as temporary:
+    with sealed_folder(out) as temporary:
         copy_policy_files(model_dir, temporary)
         if validation is not None:
             write_json(temporary / VALIDATION, validation)

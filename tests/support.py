@@ -71,6 +71,18 @@ def assert_user_error(done: subprocess.CompletedProcess[str], *fragments: str) -
         assert fragment in done.stderr, done.stderr
 
 
+def flip(path: Path, place: int, bit: int = 0) -> Callable[[], None]:
+    """Changes one bit of a file; what it returns changes it back."""
+
+    def change() -> None:
+        content = bytearray(path.read_bytes())
+        content[place] ^= 1 << bit
+        path.write_bytes(content)
+
+    change()
+    return change
+
+
 def descendants(pid: int) -> list[psutil.Process]:
     """The processes that a run started."""
     return psutil.Process(pid).children(recursive=True)

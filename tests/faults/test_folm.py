@@ -12,7 +12,7 @@ import pytest
 import torch
 from folm_runs import STEPS, actors, assert_whole, finish, fork, said, start, steps_of, wait_for_step, warm_started
 from safetensors.torch import load_file
-from support import assert_all_end, descendants
+from support import assert_all_end, descendants, flip
 
 from r4t.lineage import read_json
 
@@ -52,6 +52,8 @@ def test_a_run_that_is_killed_and_terminated_ends_with_the_same_bits(straight: P
     driver.wait()
     assert_all_end(children, timeout=180)
     killed_after = len(steps_of(folder))
+    *_, newest = sorted((folder / "folm" / "checkpoints").glob("step-*"))
+    flip(newest / "rank-0.safetensors", -1)  # in a moment, where safetensors itself sees nothing
 
     driver = start(folder)
     wait_for_step(driver, folder, killed_after + 1)
@@ -60,6 +62,7 @@ def test_a_run_that_is_killed_and_terminated_ends_with_the_same_bits(straight: P
     terminated_after = len(steps_of(folder))
     assert (folder / "folm" / "checkpoints" / f"step-{terminated_after:06d}" / "state.json").is_file()
 
+    assert f"{newest} is damaged (rank-0.safetensors)" in folder.with_suffix(".log").read_text()
     finish(start(folder), folder)
     assert f"resuming at step {terminated_after}" in said(folder)
     assert_whole(folder)

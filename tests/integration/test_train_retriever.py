@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_run import NAMES, TRAIN, make_run, make_sets, settings
+from support import flip
 
 from jobs import denoiser_training, train_retriever
 from jobs.run import Run
@@ -131,6 +132,16 @@ def test_killed_training_resumes_at_its_step_and_ends_with_the_same_weights(fini
     train_retriever.main(config, run)
     assert "resumed at step" in (run.folder / "log.txt").read_text()
     assert verify(run.folder / "retriever") == []
+    for name, expected in weights(finished).items():
+        assert torch.equal(weights(run)[name], expected), name
+
+
+def test_a_damaged_checkpoint_is_told_of_and_made_again(finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run = run_of(tmp_path / "run", settings())
+    checkpoint = interrupt_after_checkpoint(monkeypatch, run, settings())
+    flip(checkpoint / "model.safetensors", -1)  # in a weight, where safetensors itself sees nothing
+    train_one(run, settings())
+    assert f"{checkpoint} is damaged (model.safetensors)" in (run.folder / "log.txt").read_text()
     for name, expected in weights(finished).items():
         assert torch.equal(weights(run)[name], expected), name
 
