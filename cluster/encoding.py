@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
 from cluster.devices import role_environment
+from cluster.presence import roll_call, sign
 from r4t.catalog.encoders import Encoder, base_encoder
 from r4t.config import Config
 from r4t.errors import UserError
@@ -28,7 +29,8 @@ class BlockEncoder:
     A user's mistake travels as a value, `problem`: Ray Data would bury an exception under its own.
     """
 
-    def __init__(self, config: Config, fingerprint: str, images: bool) -> None:
+    def __init__(self, config: Config, fingerprint: str, images: bool, roll: Any) -> None:
+        sign(roll, "an encoder")
         self.config, self.fingerprint, self.images = config, fingerprint, images
         self.encoder: Encoder | None = None
 
@@ -73,10 +75,12 @@ def encode_on_ray(
     shape: tuple[int, int],
     fingerprint: str,
     advance: Callable[[int], None],
+    say: Callable[[str], None],
 ) -> Floats:
     """[n, dim] unit rows of n texts, or of n image paths that every node can read; `shape` is (n, dim).
 
-    As many actors as the cluster has free CPUs. `advance` is told the size of every block that is done.
+    As many actors as the cluster has free CPUs. `advance` is told the size of every block that is done, `say` of
+    encoders that stand still and are replaced.
     Raises UserError when a node's encoder has another `fingerprint`, or for what the encoder itself refuses.
     """
     context = DataContext.get_current()
@@ -85,20 +89,21 @@ def encode_on_ray(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     rows = [{"start": i, "contents": list(contents[i : i + block])} for i in range(0, len(contents), block)]
     workers = max(1, min(len(rows), int(ray.available_resources().get("CPU", 1))))
-    encoded = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BLOCKS_PER_TASK)).map_batches(
-        cast(Any, BlockEncoder),
-        fn_constructor_args=(config, fingerprint, images),
-        batch_size=1,
-        batch_format="numpy",
-        compute=ActorPoolStrategy(size=workers),
-        num_cpus=1,
-        runtime_env={"env_vars": role_environment("scorer", config) | {"OMP_NUM_THREADS": "1"}},
-    )
     vectors = np.empty(shape, dtype=np.float32)
-    for done in encoded.iter_rows():
-        if done["problem"]:
-            raise UserError(done["problem"])
-        part = np.frombuffer(done["vectors"], dtype=np.float32).reshape(-1, shape[1])
-        vectors[done["start"] : done["start"] + len(part)] = part
-        advance(len(part))
+    with roll_call(config, say) as roll:
+        encoded = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BLOCKS_PER_TASK)).map_batches(
+            cast(Any, BlockEncoder),
+            fn_constructor_args=(config, fingerprint, images, roll),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ActorPoolStrategy(size=workers),
+            num_cpus=1,
+            runtime_env={"env_vars": role_environment("scorer", config) | {"OMP_NUM_THREADS": "1"}},
+        )
+        for done in encoded.iter_rows():
+            if done["problem"]:
+                raise UserError(done["problem"])
+            part = np.frombuffer(done["vectors"], dtype=np.float32).reshape(-1, shape[1])
+            vectors[done["start"] : done["start"] + len(part)] = part
+            advance(len(part))
     return vectors

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import ray
 
 from cluster.devices import role_environment, search_device
 from cluster.launch import gather
+from cluster.presence import roll_call, sign
 from cluster.roles import Placement
 from r4t.catalog.index import ExactIndex, ShardedIndex
 from r4t.catalog.index.sharded import Found, split
@@ -21,7 +23,9 @@ from r4t.types import Floats
 class ShardActor:
     """Part number `shard` of a prepared dataset's items, searched exactly. A plain class; Ray wraps it."""
 
-    def __init__(self, prepare_folder: Path, shard: int, config: Config) -> None:
+    def __init__(self, prepare_folder: Path, shard: int, config: Config, roll: Any = None) -> None:
+        if roll is not None:
+            sign(roll, f"index shard {shard}")
         path = prepare_folder / "vectors.safetensors"
         first, last = split(count_rows(path, "items"), config.index.shards)[shard]
         self.index = ExactIndex(read_rows(path, "items", first, last), search_device(config))
@@ -30,8 +34,21 @@ class ShardActor:
         return self.index.search(queries, n)
 
 
-def start_shards(placement: Placement, prepare_folder: Path, config: Config) -> list[Any]:
-    """A `ShardActor` on each seat of the placement; none where the index is not sharded.
+@contextlib.contextmanager
+def shard_roll(config: Config, say: Callable[[str], None]) -> Iterator[Any]:
+    """The roll that shards sign; None where the index is not sharded.
+
+    Scorers wait for shards as long as the driver waits for scorers, so a shard is ended in half that time.
+    """
+    if config.index.shards == 1:
+        yield None
+        return
+    with roll_call(config, say, share=0.5) as roll:
+        yield roll
+
+
+def start_shards(placement: Placement, prepare_folder: Path, config: Config, roll: Any = None) -> list[Any]:
+    """A `ShardActor` on each seat of the placement; none where the index is not sharded. roll: of `shard_roll`.
 
     A shard holds nothing that is not in its file, so Ray itself starts a dead one again and repeats its calls.
     """
@@ -39,7 +56,7 @@ def start_shards(placement: Placement, prepare_folder: Path, config: Config) -> 
     return [
         ray.remote(ShardActor)
         .options(**placement.options(seat, env), max_restarts=limit, max_task_retries=limit)
-        .remote(prepare_folder, shard, config)
+        .remote(prepare_folder, shard, config, roll)
         for shard, seat in enumerate(placement.of("shard"))
     ]
 

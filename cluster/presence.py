@@ -75,15 +75,16 @@ def sign(roll: Any, who: str) -> None:
 
 
 @contextlib.contextmanager
-def roll_call(config: Config, say: Callable[[str], None]) -> Iterator[Any]:
-    """The roll of one job, looked at until the block ends. say: where losses are reported."""
+def roll_call(config: Config, say: Callable[[str], None], share: float = 1.0) -> Iterator[Any]:
+    """The roll of one job, looked at until the block ends. say: where losses are reported; share: of
+    `cluster.call_timeout`, after which a process is ended."""
     roll: Any = ray.remote(Roll).options(num_cpus=0, max_restarts=-1).remote()
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(BEAT):
             with contextlib.suppress(RayError):
-                _end_silent(roll, config.cluster.call_timeout, say)
+                _end_silent(roll, share, config.cluster.call_timeout, say)
 
     watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
@@ -95,13 +96,14 @@ def roll_call(config: Config, say: Callable[[str], None]) -> Iterator[Any]:
         ray.kill(roll)
 
 
-def _end_silent(roll: Any, limit: float, say: Callable[[str], None]) -> None:
+def _end_silent(roll: Any, share: float, timeout: float, say: Callable[[str], None]) -> None:
+    limit, of = share * timeout, "" if share == 1 else f"{share:g} x "
     for one in ray.get(roll.silent.remote(limit), timeout=KILLING):
         there = NodeAffinitySchedulingStrategy(one.node, soft=False)
         if ray.get(_end.options(scheduling_strategy=there).remote(one.pid, one.born), timeout=KILLING):
             say(
                 f"{one.who} (process {one.pid} on {one.address}) was not heard of for {limit:g} s"
-                " (cluster.call_timeout): it is ended, and another does its work"
+                f" ({of}cluster.call_timeout): it is ended, and another does its work"
             )
 
 

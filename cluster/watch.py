@@ -35,13 +35,20 @@ class Actors:
     """
 
     def __init__(
-        self, config: Config, placement: Placement, prepare: Path, model_dir: Path, say: Callable[[str], None]
+        self,
+        config: Config,
+        placement: Placement,
+        prepare: Path,
+        model_dir: Path,
+        say: Callable[[str], None],
+        roll: Any = None,
     ) -> None:
+        """roll: of `shard_roll`."""
         self.config, self.placement, self.prepare, self.model_dir = config, placement, prepare, model_dir
         self.say = say
         self.restarts: Counter[str] = Counter()
         """How often each seat was filled again."""
-        self.shards = start_shards(placement, prepare, config)
+        self.shards = start_shards(placement, prepare, config, roll)
         self.scorers = [self._start_scorer(i) for i in range(config.scorer.workers)]
         self.learners = self._start_learners()
         self.rollouts = [self._start_rollout(i) for i in range(config.rollout.workers)]

@@ -6,12 +6,12 @@ records how many distinct items its validation sets keep. The report shows the c
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
-from cluster.roles import place
 from jobs import train_folm
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
@@ -47,15 +47,12 @@ def _variant(config: Config, run: Run, folder: Path, name: str, steps: int) -> d
     folder.mkdir(parents=True)
     shutil.copytree(run.folder / "folm" / "warm_start", folder / "warm_start")
     run.say(f"control: {name}")
-    private = Run(folder, own)
     dataset = load_dataset(run.folder / "prepare")
-    placement = place(own)
-    try:
-        actors = train_folm.start_actors(own, run, placement, folder / "warm_start")
+    with (
+        contextlib.closing(Run(folder, own)) as private,
+        train_folm.started_actors(own, run, folder / "warm_start") as actors,
+    ):
         train_folm.reinforce(own, private, dataset, actors, folder)
-    finally:
-        placement.release()
-        private.close()
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     valid = [entry for entry in lines if entry["stage"] == "valid"]
     curve = [

@@ -82,6 +82,7 @@ class Encoding:
                         shape=shape,
                         fingerprint=self._fingerprint,
                         advance=bar.advance,
+                        say=self.run.say,
                     )
             vectors = np.empty(shape, dtype=np.float32)
             for start in range(0, len(contents), BLOCK):

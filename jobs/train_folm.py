@@ -21,6 +21,8 @@ channel.publish    the learners' weights     loads on all workers   the export; 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,10 +33,11 @@ from transformers import PreTrainedTokenizerBase
 
 from cluster.dispatch import Dispatch, Draw
 from cluster.groups import Batch, GroupSource
+from cluster.index_shards import shard_roll
 from cluster.launch import ActorsLost, gather
 from cluster.learner import Phase
 from cluster.preemption import Notices
-from cluster.roles import Placement, place
+from cluster.roles import place
 from cluster.self_test import ENGINES, self_test
 from cluster.watch import LEARNERS, Actors
 from cluster.weights import WeightChannel
@@ -66,15 +69,11 @@ def main(config: Config, run: Run) -> None:
     dataset = load_dataset(run.folder / "prepare")
     lessons = warm.lessons_for(config, dataset)
     base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial", run.say)
-    placement = place(config)
-    try:
-        actors = start_actors(config, run, placement, base)
+    with started_actors(config, run, base) as actors:
         if not warm.is_whole(folder / "warm_start", run.say):
             corpus = warm.corpus(config, dataset, lessons, base)
             actors.surviving(lambda: warm.warm_start(config, run, actors.learners, corpus, base, folder / "warm_start"))
         best = reinforce(config, run, dataset, actors, folder)
-    finally:
-        placement.release()
     write_manifest(
         folder,
         stage="folm",
@@ -89,9 +88,15 @@ def _outputs(folder: Path) -> list[Path]:
     return [*(folder / "warm_start").iterdir(), *(folder / "policy").iterdir(), *sample_files(folder)]
 
 
-def start_actors(config: Config, run: Run, placement: Placement, base: Path) -> Actors:
-    """Starts every actor on its seat; they load in parallel while the warm start already trains."""
-    return Actors(config, placement, run.folder / "prepare", base, run.say)
+@contextmanager
+def started_actors(config: Config, run: Run, base: Path) -> Iterator[Actors]:
+    """Every actor on its seat; they load in parallel while the warm start already trains."""
+    placement = place(config)
+    try:
+        with shard_roll(config, run.say) as roll:
+            yield Actors(config, placement, run.folder / "prepare", base, run.say, roll)
+    finally:
+        placement.release()
 
 
 def reinforce(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Path) -> dict[str, float]:

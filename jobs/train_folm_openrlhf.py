@@ -15,12 +15,11 @@ from pathlib import Path
 
 import ray
 
-from cluster.roles import place
 from jobs import warm_start as warm
 from jobs.import_policy import finish
 from jobs.openrlhf_command import TESTED, arguments, check_backend
 from jobs.run import Run
-from jobs.train_folm import start_actors
+from jobs.train_folm import started_actors
 from r4t.catalog.dataset import Dataset
 from r4t.config import Config
 from r4t.errors import UserError
@@ -95,17 +94,13 @@ def environment(config: Config, run: Path) -> dict[str, str]:
 
 def warm_started(config: Config, run: Run, dataset: Dataset, folder: Path) -> None:
     """The supervised start, by R4T's own learners, which leave the GPUs again."""
-    if (folder / "warm_start" / "config.json").is_file():
+    if warm.is_whole(folder / "warm_start", run.say):
         return
     lessons = warm.lessons_for(config, dataset)
     base = warm.initial_policy(config, dataset, lessons, run.folder / "prepare", folder / "initial", run.say)
-    placement = place(config)
-    try:
-        actors = start_actors(config, run, placement, base)
+    with started_actors(config, run, base) as actors:
         corpus = warm.corpus(config, dataset, lessons, base)
         actors.surviving(lambda: warm.warm_start(config, run, actors.learners, corpus, base, folder / "warm_start"))
-    finally:
-        placement.release()
 
 
 def train(

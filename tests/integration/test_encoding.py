@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support import descendants
 
 from jobs import encoding, prepare
 from jobs.encoding import image_paths
@@ -203,8 +208,35 @@ def test_a_mistake_on_the_cluster_is_one_clear_message(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=message):
             encode_on_ray(
                 config, [*NAMES, "tea"], images=False, block=5, shape=(len(NAMES) + 1, 8), fingerprint=fingerprint,
-                advance=lambda _: None,
+                advance=lambda _: None, say=print,
             )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("local_ray")
+def test_an_encoder_that_stands_still_is_named_and_another_does_its_work(tmp_path: Path) -> None:
+    from cluster.encoding import encode_on_ray
+
+    config = settings(tmp_path, name="wordllama")
+    config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"call_timeout": 15.0})})
+    encoder = base_encoder(config.encoder)
+    texts = [f"{name} {n}" for n in range(40) for name in NAMES]
+    frozen: list[psutil.Process] = []
+    told: list[str] = []
+
+    def freeze(_: int) -> None:
+        """The first that has done a block stops."""
+        if not frozen:
+            frozen.extend(one for one in descendants(os.getpid()) if "BlockEncoder" in " ".join(one.cmdline()))
+            frozen[0].send_signal(signal.SIGSTOP)
+
+    found = encode_on_ray(
+        config, texts, images=False, block=4, shape=(len(texts), encoder.dim), fingerprint=encoder.fingerprint(),
+        advance=freeze, say=told.append,
+    )  # fmt: skip
+    np.testing.assert_allclose(found, encoder.encode(texts), atol=1e-5)
+    assert len(told) == 1
+    assert re.match(rf"an encoder \(process {frozen[0].pid} on .*\) was not heard of for 15 s \(cluster.call", told[0])
 
 
 @pytest.mark.parametrize("reduce", ["truncate", "pca"])
