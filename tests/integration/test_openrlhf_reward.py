@@ -26,6 +26,8 @@ from r4t.interop.reward import open_reward
 from r4t.policy import train_tokenizer
 from tests.integration.small_run import NAMES, QUERIES, make_run, settings
 
+pytestmark = pytest.mark.service
+
 FILE = ROOT / "r4t" / "interop" / "openrlhf_reward.py"
 SAMPLES = 64
 KEY = "a-key"

@@ -24,6 +24,8 @@ from r4t.serving.methods import Writer
 from r4t.serving.service import Service
 from r4t.serving.version import Version, open_version
 
+pytestmark = pytest.mark.service
+
 GOOD = {"query": "leek"}
 
 

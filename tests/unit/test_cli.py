@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import TINY, assert_user_error, r4t
+from support import ROOT, TINY, assert_user_error, r4t
 
+from jobs.cli import entry
 from jobs.pipeline import RESUMABLE, check_same_config, locked, run_pipeline
 from r4t import lineage
 from r4t.config import Config, flatten, load_config
@@ -23,6 +27,24 @@ from r4t.verify import verify
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "max_position_embeddings": 512}
 COMMANDS = ("run", "retrieve", "evaluate", "report", "export", "control", "status", "verify", "doctor", "catalog")
 COMMANDS += ("quickstart", "sets", "serve-reward", "export-prompts", "import-policy", "manifest", "plan")
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def r4t_here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`r4t ARGS` in this process, which has imported most of it already."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["r4t", *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            entry()
+        return subprocess.CompletedProcess(sys.argv, ended.value.code or 0, *capsys.readouterr())
+
+    return run
 
 
 def test_help_answers_in_under_a_second_and_lists_every_command() -> None:
@@ -76,16 +98,18 @@ def test_wrong_usage_is_exit_code_2(args: list[str]) -> None:
         (["sets", "reground", "absent", "--catalog", "new"], ["absent is no run directory"]),
     ],
 )
-def test_a_mistake_is_one_message_and_exit_code_2(tmp_path: Path, args: list[Any], fragments: list[str]) -> None:
+def test_a_mistake_is_one_message_and_exit_code_2(
+    tmp_path: Path, args: list[Any], fragments: list[str], r4t_here: Run
+) -> None:
     more = ["--run-dir", tmp_path / "run"] if args[0] == "run" else []
-    assert_user_error(r4t(*args, *more), *fragments)
+    assert_user_error(r4t_here(*args, *more), *fragments)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_policy_directory_without_tokenizer_is_said_before_anything_is_written(tmp_path: Path) -> None:
+def test_a_policy_directory_without_tokenizer_is_said_before_anything_is_written(tmp_path: Path, r4t_here: Run) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    done = r4t("run", TINY, "--run-dir", tmp_path / "run", "--set", f"policy.model={tmp_path}/model")
+    done = r4t_here("run", TINY, "--run-dir", tmp_path / "run", "--set", f"policy.model={tmp_path}/model")
     assert_user_error(done, "tokenizer", str(tmp_path / "model"))
     assert not (tmp_path / "run").exists()
 
@@ -212,22 +236,22 @@ def test_verify_says_when_all_is_well_and_finds_a_changed_byte(prepared: Path, t
         (["retrieve", "{run}", "dinner", "--method", "mmr", "-k", "99"], ["-k 99", "1 to 4"]),
     ],
 )
-def test_retrieve_names_what_is_wrong(prepared: Path, args: list[str], fragments: list[str]) -> None:
-    assert_user_error(r4t(*[prepared if arg == "{run}" else arg for arg in args]), *fragments)
+def test_retrieve_names_what_is_wrong(prepared: Path, args: list[str], fragments: list[str], r4t_here: Run) -> None:
+    assert_user_error(r4t_here(*[prepared if arg == "{run}" else arg for arg in args]), *fragments)
 
 
-def test_retrieve_prints_a_set_also_as_json(prepared: Path) -> None:
-    done = r4t("retrieve", prepared, "light summer lunch", "--method", "mmr", "-k", "3", "--json")
+def test_retrieve_prints_a_set_also_as_json(prepared: Path, r4t_here: Run) -> None:
+    done = r4t_here("retrieve", prepared, "light summer lunch", "--method", "mmr", "-k", "3", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert len(found["items"]) == 3
     assert found["query"] == "light summer lunch"
-    assert found["items"][0]["name"] in r4t("retrieve", prepared, "light summer lunch", "--method", "mmr").stdout
+    assert found["items"][0]["name"] in r4t_here("retrieve", prepared, "light summer lunch", "--method", "mmr").stdout
 
 
-def test_w_and_b_online_without_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_w_and_b_online_without_a_key_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, r4t_here: Run) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    done = r4t("run", TINY, "--stage", "prepare", "--run-dir", tmp_path / "run", "--set", "tracking.wandb=online")
+    done = r4t_here("run", TINY, "--stage", "prepare", "--run-dir", tmp_path / "run", "--set", "tracking.wandb=online")
     assert_user_error(done, "WANDB_API_KEY", "tracking.wandb=offline")
 
 
@@ -265,9 +289,9 @@ SETS = {
     ids=["missing item column", "no items", "duplicate ids", "unknown item in a set", "missing set column"],
 )
 def test_bad_tables_are_refused_before_anything_is_written(
-    tmp_path: Path, items: dict, sets: dict, fragments: list[str]
+    tmp_path: Path, items: dict, sets: dict, fragments: list[str], r4t_here: Run
 ) -> None:
-    done = _run_tables(tmp_path, items, sets)
+    done = _run_tables(tmp_path, items, sets, r4t_here)
     assert_user_error(done, *fragments)
     assert not (tmp_path / "run" / "prepare" / "manifest.json").exists()
 
@@ -279,7 +303,7 @@ def test_after_a_mistake_in_the_data_the_same_directory_serves(tmp_path: Path) -
     assert verify(tmp_path / "run") == []
 
 
-def _run_tables(folder: Path, items: dict, sets: dict) -> Any:
+def _run_tables(folder: Path, items: dict, sets: dict, run: Run = r4t) -> Any:
     pq.write_table(pa.table(items), folder / "items.parquet")
     pq.write_table(pa.table(sets), folder / "sets.parquet")
     options = [
@@ -289,7 +313,7 @@ def _run_tables(folder: Path, items: dict, sets: dict) -> Any:
         "task=wscr",
     ]
     overrides = [part for option in options for part in ("--set", option)]
-    return r4t("run", TINY, "--stage", "prepare", "--run-dir", folder / "run", *overrides)
+    return run("run", TINY, "--stage", "prepare", "--run-dir", folder / "run", *overrides)
 
 
 @pytest.mark.slow
