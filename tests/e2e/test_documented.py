@@ -72,7 +72,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
         whole = yaml.safe_load(path.read_text())
         made = whole if path.stem == "paper" else small(whole)
         (folder / "configs" / path.name).write_text(yaml.safe_dump(made))
-    (folder / "shop.yaml").write_text(yaml.safe_dump(small(own, {"distill": {"steps": 4, "validate_every": 2}})))
+    quick = {"distill": {"steps": 4, "validate_every": 2}, "learner": {"ranks": 1}}
+    (folder / "shop.yaml").write_text(yaml.safe_dump(small(own, quick)))
     (folder / "new.yaml").write_text(yaml.safe_dump(small(own | {"name": "new"})))
     (folder / "docs" / "figures").mkdir(parents=True)
     shutil.copy(ROOT / "docs" / "reliability.md", folder / "docs")
@@ -86,6 +87,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", RUN, ids=lambda command: command.text)
 def test_a_command_runs(command: Documented, desk: Path, store: dict[str, str]) -> None:
+    if "long" in command.told and not os.environ.get("R4T_LONG"):
+        pytest.skip(f"{command.told['long']}: R4T_LONG=1 runs it")
     words = command.as_run(desk)
     said = execute(desk, *words, env=store if any("s3://" in word for word in words) else None)
     if "benchmarks.synthesis" in words and "--engine" in words:

@@ -18,7 +18,7 @@ from jobs.run import Run
 from r4t.config import Config
 
 pytestmark = pytest.mark.slow
-INTERVAL = 15.0  # seconds between scrapes, as short as Prometheus is usually set
+INTERVAL = 10.0  # seconds between scrapes, shorter than Prometheus is usually set
 
 
 @pytest.fixture(scope="module", autouse=True)
