@@ -14,8 +14,9 @@ from jobs.pipeline import locked
 from jobs.warm_start import copy_policy_files
 from r4t.config import Config, load_config
 from r4t.errors import UserError
-from r4t.lineage import atomic_folder, file_hash, is_finished, write_manifest
+from r4t.lineage import file_hash, is_finished, write_manifest
 from r4t.policy import check_policy, load_tokenizer
+from r4t.sealed import sealed_folder
 
 WEIGHTS = "model.safetensors"
 HEAD = "lm_head.weight"
@@ -75,7 +76,7 @@ def adopt(source: Path, target: Path) -> None:
     check_policy(source)
     if (source / "adapter_config.json").is_file():
         raise UserError(f"{source} holds adapters, not a whole model: merge them into it first")
-    with atomic_folder(target) as temporary:
+    with sealed_folder(target) as temporary:
         copy_policy_files(source, temporary)
         save_file(_tensors(source), temporary / WEIGHTS, metadata={"format": "pt"})
 

@@ -18,7 +18,6 @@ def sealed_folder(path: Path) -> Iterator[Path]:
     """`atomic_folder`, which ends with the hash of every file in it."""
     with atomic_folder(path) as temporary:
         yield temporary
-        (temporary / RECORD).unlink(missing_ok=True)  # of another folder, copied with the rest
         write_sealed(temporary / RECORD, {"files": _hashes(temporary)})
 
 

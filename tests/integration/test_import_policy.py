@@ -18,8 +18,9 @@ from jobs.run import Run, save_config
 from r4t.catalog.dataset import load_dataset
 from r4t.errors import UserError
 from r4t.interop.prompts import prompt_rows
-from r4t.lineage import MANIFEST, file_hash, is_finished, read_json, read_manifest, read_tensors
+from r4t.lineage import MANIFEST, file_hash, is_finished, read_json, read_manifest, read_tensors, write_sealed
 from r4t.policy import create_policy, load_tokenizer, train_tokenizer
+from r4t.sealed import RECORD, damage
 from r4t.verify import verify
 from tests.integration.small_run import NAMES, QUERIES, make_run, settings
 
@@ -79,6 +80,7 @@ def test_shards_become_the_one_file_that_the_stages_read(run: Path, tmp_path: Pa
     source = trained(run, tmp_path / "trained", torch.float32, shard="40KB")
     assert len(list(source.glob("*.safetensors"))) > 1
     (source / "modeling_evil.py").write_text("raise SystemExit")
+    write_sealed(source / RECORD, {"files": {}})  # as a folder has that came of a policy of ours
     import_policy.main(run, source, None, "mine")
     policy = run / "folm" / "policy"
     assert [file.name for file in policy.glob("*.safetensors")] == ["model.safetensors"]
@@ -87,6 +89,7 @@ def test_shards_become_the_one_file_that_the_stages_read(run: Path, tmp_path: Pa
     theirs = AutoModelForCausalLM.from_pretrained(source).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert verify(run) == []
+    assert damage(policy) == ""
     with pytest.raises(UserError, match="holds a trained policy already"):
         import_policy.main(run, source, None, "mine")
 
