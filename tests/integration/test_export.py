@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from export_fixtures import DIM, NAMES, ROWS, K, made_run
+from support import flip
 from typer.testing import CliRunner
 
 from jobs.cli import app
@@ -188,9 +189,7 @@ def test_damaged_files(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["model.safetensors", "items.parquet"])
 def test_one_altered_byte_is_seen(copy: Path, name: str) -> None:
-    altered = bytearray((copy / name).read_bytes())
-    altered[len(altered) // 2] ^= 1
-    (copy / name).write_bytes(altered)
+    flip(copy / name, (copy / name).stat().st_size // 2)
     with pytest.raises(UserError, match=f"{name} is damaged"):
         R4TRetriever.from_pretrained(copy).retrieve(np.ones((1, DIM), np.float32))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from export_fixtures import DIM, NAMES, ROWS, made_run
+from support import flip
 
 from jobs.export import export
 from r4t.config import Sampler
@@ -112,9 +113,7 @@ def test_what_cannot_be_exported_or_opened(run: Path, exported: Path, tmp_path: 
         export_onnx(sampler, tmp_path / "model.onnx")
     with pytest.raises(UserError, match="graph holds its sampler"):
         R4TRetriever.from_pretrained(exported, engine="onnx", sampler=Sampler())
-    altered = bytearray((exported / "model.onnx").read_bytes())
-    altered[-2000] ^= 1
-    (exported / "model.onnx").write_bytes(altered)
+    flip(exported / "model.onnx", -2000)
     with pytest.raises(UserError, match="damaged"):
         R4TRetriever.from_pretrained(exported, engine="onnx")
     (exported / "model.onnx").unlink()

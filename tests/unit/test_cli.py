@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import ROOT, TINY, assert_user_error, r4t
+from support import ROOT, TINY, assert_user_error, flip, r4t
 
 from jobs.cli import entry
 from jobs.pipeline import RESUMABLE, check_same_config, locked, run_pipeline
@@ -216,9 +216,7 @@ def test_verify_says_when_all_is_well_and_finds_a_changed_byte(prepared: Path, t
     assert r4t("verify", prepared).returncode == 0
     shutil.copytree(prepared, tmp_path / "copy")
     path = tmp_path / "copy" / "prepare" / "vectors.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+    flip(path, -1)
     done = r4t("verify", tmp_path / "copy")
     assert done.returncode == 1
     assert "vectors.safetensors: content changed" in done.stdout

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import flip
 
 from r4t.catalog.encoders.cache import cache_folder, cache_key, read_cached, write_cached
 from r4t.lineage import write_tensors
@@ -47,9 +48,7 @@ def test_a_cut_entry_counts_as_none_and_is_replaced(folder: Path, keep: int) -> 
 
 def test_a_flipped_bit_is_noticed(folder: Path) -> None:
     write_cached("k", VECTORS)
-    data = bytearray(entry(folder).read_bytes())
-    data[-9] ^= 1
-    entry(folder).write_bytes(data)
+    flip(entry(folder), -9)
     assert read_cached("k", 5, 8) is None
     write_tensors(entry(folder), {"vectors": VECTORS})
     assert read_cached("k", 5, 8) is None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import flip
 
 from r4t.catalog.index import AnnIndex, ExactIndex, build_index, load_index, open_index, recall, save_index, write_index
 from r4t.catalog.index.build import build_ann
@@ -134,9 +135,7 @@ def test_files_of_another_index_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="other settings"):
         load_index(tmp_path, ITEMS, of_kind("ivf_flat", lists=41))
     path = tmp_path / "index.faiss"
-    data = bytearray(path.read_bytes())
-    data[-1] ^= 1
-    path.write_bytes(data)
+    flip(path, -1)
     with pytest.raises(UserError, match="is not the file"):
         load_index(tmp_path, ITEMS, config)
     write_json(tmp_path / "index.json", {})
