@@ -67,8 +67,8 @@ def _filled(word: str, words: tuple[str, ...], folder: Path) -> str:
 
 
 def _key(before: str, word: str) -> str:
-    """`--option`, or the key that `--set` sets."""
-    return word.partition("=")[0] if word.startswith("-") or before == "--set" else ""
+    """`--option`, the key that `--set` sets, or the stage, which is no number."""
+    return word.partition("=")[0] if word.startswith("-") or before in ("--set", "--stage") else ""
 
 
 def _is_whole(words: list[str]) -> bool:
