@@ -12,6 +12,7 @@ import ray
 from numpy.typing import NDArray
 from ray.data import ActorPoolStrategy, DataContext
 
+from cluster.data_job import ending_its_schedule, timely
 from cluster.devices import role_environment
 from cluster.presence import roll_call, sign
 from r4t.catalog.encoders import Encoder, base_encoder
@@ -90,7 +91,7 @@ def encode_on_ray(
     rows = [{"start": i, "contents": list(contents[i : i + block])} for i in range(0, len(contents), block)]
     workers = max(1, min(len(rows), int(ray.available_resources().get("CPU", 1))))
     vectors = np.empty(shape, dtype=np.float32)
-    with roll_call(config, say) as roll:
+    with roll_call(config, say) as roll, ending_its_schedule():
         encoded = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // BLOCKS_PER_TASK)).map_batches(
             cast(Any, BlockEncoder),
             fn_constructor_args=(config, fingerprint, images, roll),
@@ -100,7 +101,7 @@ def encode_on_ray(
             num_cpus=1,
             runtime_env={"env_vars": role_environment("scorer", config) | {"OMP_NUM_THREADS": "1"}},
         )
-        for done in encoded.iter_rows():
+        for done in timely(encoded.iter_rows(), config.cluster.call_timeout):
             if done["problem"]:
                 raise UserError(done["problem"])
             part = np.frombuffer(done["vectors"], dtype=np.float32).reshape(-1, shape[1])

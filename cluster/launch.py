@@ -10,6 +10,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
+from cluster.clock import CLOCK, check_clock
 from cluster.devices import collective_backend, role_environment
 from cluster.ports import free_port
 from cluster.roles import Placement
@@ -97,8 +98,9 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     """Results of remote calls to the actors called `who`, one call each, in their order.
 
     Raises ActorsLost, with the indices of the calls, as soon as one actor is dead, or when some have not answered
-    within `cluster.call_timeout`, and NodeEndedError where the caller's own node has. What an actor itself raised is
-    raised here once the others had a moment: the ranks beside a dead one fail too, with an error that does not name it.
+    within `cluster.call_timeout`, NodeEndedError where the caller's own node has, and ClockWentBackError where that is
+    why none answers. What an actor itself raised is raised here once the others had a moment: the ranks beside a dead
+    one fail too, with an error that does not name it.
     """
     limit = config.cluster.call_timeout
     deadline = time.monotonic() + limit
@@ -106,6 +108,7 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     failure: Exception | None = None
     waiting = list(calls)
     while waiting:
+        CLOCK.behind()
         left = max(0.0, deadline - time.monotonic())
         ready, waiting = ray.wait(waiting, num_returns=1, timeout=min(left, LOOK))
         if not ready and left <= LOOK:
@@ -127,6 +130,7 @@ def gather(calls: Sequence[Any], config: Config, who: str) -> list[Any]:
     if failure is not None:
         raise failure
     if waiting:
+        check_clock()
         late = [i for i, call in enumerate(calls) if call not in results]
         raise ActorsLost(who, late, len(calls), f"did not answer within {limit:g} s (cluster.call_timeout)")
     return [results[call] for call in calls]

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,9 +18,9 @@ from typing import Any, cast
 import numpy as np
 import ray
 from ray.data import ActorPoolStrategy, DataContext, ExecutionResources
-from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.exceptions import RayActorError
 
+from cluster.data_job import ending_its_schedule, timely
 from cluster.devices import role_environment
 from cluster.engine import open_engine
 from cluster.presence import roll_call, sign
@@ -41,8 +39,6 @@ from r4t.sets.tensors import tensor_table
 
 WEIGHTS = "model.safetensors"
 SHARD_TRIES = 8  # losses of the same shard with its engine that are still taken for chance
-SCHEDULE_ENDS = 20.0  # seconds that Ray Data's threads are given when a job is left early
-READERS = "map_tp_filling_worker"  # what Ray Data calls the threads that fetch a job's output
 WAITING_BYTES = 16 << 20  # of answers for each engine that no scorer has taken yet; then engines wait
 
 
@@ -168,14 +164,15 @@ def stream_shards(
     say: where the loss of one that stood still is reported.
     """
     _settle_ray_data(config)
-    with roll_call(config, say) as roll, _ending_its_schedule():
-        yield from _stream(tasks, _job(tasks, config, prepare_folder, sampler, sampler_args, roll))
+    with roll_call(config, say) as roll, ending_its_schedule():
+        job = _job(tasks, config, prepare_folder, sampler, sampler_args, roll)
+        yield from _stream(tasks, timely(job.iter_rows(), config.cluster.call_timeout))
 
 
-def _stream(tasks: Sequence[ShardTask], job: ray.data.Dataset) -> Iterator[ShardDone]:
+def _stream(tasks: Sequence[ShardTask], rows: Iterator[Any]) -> Iterator[ShardDone]:
     standing: set[str] = set()
     try:
-        for row in job.iter_rows():
+        for row in rows:
             standing.add(row["path"])
             yield ShardDone(
                 path=row["path"],
@@ -226,27 +223,6 @@ def _job(
             max_task_retries=SHARD_TRIES - 1,
         )
     )
-
-
-@contextmanager
-def _ending_its_schedule() -> Iterator[None]:
-    """Ends Ray Data's threads of a job that is left early: the one that schedules, then those that read its output.
-
-    Ray Data itself lets them go on, and one that still calls Ray when the session has closed ends the whole process,
-    with an exit code of its own.
-    """
-    before = set(threading.enumerate())
-    try:
-        yield
-    finally:
-        started = [thread for thread in threading.enumerate() if thread not in before]
-        for thread in started:
-            if isinstance(thread, StreamingExecutor):
-                thread.shutdown(force=True)
-        deadline = time.monotonic() + SCHEDULE_ENDS
-        for thread in started:
-            if isinstance(thread, StreamingExecutor) or thread.name.startswith(READERS):
-                thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _pool(workers: int, tasks: int) -> ActorPoolStrategy:

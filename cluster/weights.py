@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import ray
 
+from cluster.clock import check_clock
 from cluster.devices import weight_transport
 from cluster.launch import LOST, gather
 from cluster.scratch import Scratch
@@ -128,6 +129,7 @@ class FileTransport:
     def wait(self) -> None:
         limit = self.config.cluster.call_timeout
         if late := sorted({index for _, loads in self._loads for index in self._late(loads, timeout=limit)}):
+            check_clock()
             raise TimeoutError(
                 f"rollout workers {late} did not load their weights within {limit:g} s (cluster.call_timeout)"
             )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from support import R4T, ROOT, TINY, descendants, environment, r4t, wait_for
@@ -33,13 +35,13 @@ def fork(base: Path, folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, *settings: str) -> subprocess.Popen[bytes]:
-    """Starts the stage's driver; what it says goes to `<folder>.log`."""
+def start(folder: Path, *settings: str, extra: Mapping[str, str] = MappingProxyType({})) -> subprocess.Popen[bytes]:
+    """Starts the stage's driver; what it says goes to `<folder>.log`. extra: environment variables."""
     overrides = [part for setting in (*SETTINGS, *settings) for part in ("--set", setting)]
     with folder.with_suffix(".log").open("ab") as output:
         return subprocess.Popen(
             [R4T, "run", str(TINY), "--stage", "folm", "--run-dir", str(folder), *overrides],
-            stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment(),
+            stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment() | dict(extra),
         )  # fmt: skip
 
 

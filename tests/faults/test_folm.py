@@ -14,6 +14,7 @@ from folm_runs import STEPS, actors, assert_whole, finish, fork, said, start, st
 from safetensors.torch import load_file
 from support import assert_all_end, descendants, flip
 
+from benchmarks.chaos.clock import Clock
 from r4t.lineage import read_json
 
 pytestmark = pytest.mark.slow
@@ -110,6 +111,30 @@ def test_who_stands_still_is_named_and_another_takes_the_seat(base: Path) -> Non
     missed = re.findall(r"folm: (\D*?)(?: \d+)? is lost \(.*did not answer within 45 s \(cluster.call_timeout\)", log)
     assert set(SEATS.values()) <= set(missed), log[-4000:]
     assert_all_end(frozen, timeout=60)
+
+
+def test_a_wait_on_a_clock_that_went_back_ends_the_run_which_goes_on(
+    straight: Path, base: Path, tmp_path: Path
+) -> None:
+    """Whether Ray would still start another worker is chance: where it does not, the wait has no other end."""
+    folder, clock = fork(base, base.parent / "back"), Clock(tmp_path)
+    settings = ("cluster.call_timeout=30", "cluster.max_restarts=9")
+    driver = start(folder, *settings, extra=clock.environment)
+    wait_for_step(driver, folder, 2)
+    clock.jump(-3600)
+    wait_for_step(driver, folder, 3)  # as long as nothing is lost, nothing happens
+    children = descendants(driver.pid)
+    actors(driver, "RolloutWorker")[0].send_signal(signal.SIGSTOP)
+    finish(driver, folder, code=2)
+    assert re.search(
+        r"error: the wall clock went back, by 3\d\d\d s and more, .* run the same command again", said(folder)
+    )
+    assert_all_end(children, timeout=60)
+
+    finish(start(folder, *settings, extra=clock.environment), folder)
+    assert_whole(folder)
+    here, there = tensors(folder), tensors(straight)
+    assert [name for name in here if not torch.equal(here[name], there[name])] == []
 
 
 def test_a_run_whose_groups_are_all_uninformative_ends_without_training(base: Path) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support import R4T, environment, r4t, wait_for
+from support import R4T, assert_all_end, descendants, environment, r4t, wait_for
 
+from benchmarks.chaos.clock import Clock
 from benchmarks.synthesis_faults import Driver, actors, differences, fork, standing, wait_until, with_faults
 from jobs.run import save_config
 from r4t.config import Config
@@ -98,4 +99,25 @@ def test_sigterm_stops_the_stage_and_it_goes_on(base: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr[-3000:]
     assert {path: path.stat().st_mtime_ns for path in stood} == stood
     assert standing(folder) == 2 * TRAIN
+    assert verify(folder / "sets") == []
+
+
+def test_an_engine_that_dies_after_the_clock_went_back_ends_the_stage_which_goes_on(
+    base: Path, whole: Path, tmp_path: Path
+) -> None:
+    """Ray Data would wait for it as long as the clock went back."""
+    folder, clock = fork(base, tmp_path / "run", ["cluster.call_timeout=20"]), Clock(tmp_path)
+    command = [R4T, "run", str(folder / "config.yaml"), "--run-dir", str(folder), "--stage", "sets"]
+    with (tmp_path / "log").open("wb") as output:
+        driver = subprocess.Popen(command, stdout=output, stderr=output, env=environment() | clock.environment)
+    wait_for("the first shard", lambda: standing(folder) > 0 or driver.poll() is not None, timeout=600)
+    children = descendants(driver.pid)
+    clock.jump(-3600)
+    actors("ShardSampler")[0].kill()
+    assert driver.wait(timeout=180) == 2, (tmp_path / "log").read_text()[-3000:]
+    assert "error: the wall clock went back" in (tmp_path / "log").read_text()
+    assert_all_end(children, timeout=60)
+    done = r4t(*command[1:])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert differences(whole, folder) == []
     assert verify(folder / "sets") == []

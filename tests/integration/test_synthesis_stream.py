@@ -20,8 +20,9 @@ from ray import cloudpickle
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from benchmarks.synthesis import RECORDED, Replay, streamed, tasks
+from cluster.data_job import ending_its_schedule
 from cluster.session import session
-from cluster.synthesis import SHARD_TRIES, _ending_its_schedule, stream_shards
+from cluster.synthesis import SHARD_TRIES, stream_shards
 from jobs.run import Run
 from r4t.catalog.dataset import load_dataset
 from r4t.config import Config
@@ -118,7 +119,7 @@ def test_a_job_that_is_left_early_has_no_thread_that_schedules() -> None:
     def scheduling() -> list[threading.Thread]:
         return [thread for thread in threading.enumerate() if isinstance(thread, StreamingExecutor)]
 
-    with _ending_its_schedule():
+    with ending_its_schedule():
         rows = iter(ray.data.range(100, override_num_blocks=100).map(slow).iter_rows())
         next(rows)
         assert scheduling()
