@@ -48,7 +48,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 def _messages(path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
     in_config = "r4t/config" in path.as_posix()
-    names = {"UserError", "ValueError"} if in_config else {"UserError", "StoreError", "NodeEndedError"}
+    own = {"UserError", "StoreError", "NodeEndedError", "ClockWentBackError"}
+    names = {"UserError", "ValueError"} if in_config else own
     calls = [
         node
         for node in ast.walk(tree)
