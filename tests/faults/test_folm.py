@@ -99,7 +99,7 @@ def test_who_stands_still_is_named_and_another_takes_the_seat(base: Path) -> Non
     """SIGSTOP to one of each kind, which then neither answers nor dies."""
     rng = random.Random(7)
     folder = fork(base, base.parent / "frozen")
-    driver = start(folder, "cluster.call_timeout=45", "cluster.max_restarts=9")
+    driver = start(folder, "cluster.call_timeout=35", "cluster.max_restarts=9")
     frozen = []
     for step, name in enumerate(rng.sample(list(SEATS), k=3), start=1):
         wait_for_step(driver, folder, step)
@@ -108,7 +108,7 @@ def test_who_stands_still_is_named_and_another_takes_the_seat(base: Path) -> Non
     finish(driver, folder)
     assert_whole(folder)
     log = (folder / "log.txt").read_text()
-    missed = re.findall(r"folm: (\D*?)(?: \d+)? is lost \(.*did not answer within 45 s \(cluster.call_timeout\)", log)
+    missed = re.findall(r"folm: (\D*?)(?: \d+)? is lost \(.*did not answer within 35 s \(cluster.call_timeout\)", log)
     assert set(SEATS.values()) <= set(missed), log[-4000:]
     assert_all_end(frozen, timeout=60)
 
