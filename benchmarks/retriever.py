@@ -1,13 +1,14 @@
 """How fast the compiled retriever answers: queries' vectors to sets of items, and the network alone on a GPU.
 
     python -m benchmarks.retriever [--networks tiny,paper] [--engines torch,onnx] [--calls 1,2,4,8]
-                                   [--batches 1,8,64,1024] [--repeats 20]
+                                   [--batches 1,8,64,1024] [--repeats 20] [--folm RUN]
     python -m benchmarks.retriever --device cuda        # needs torch alone
 
 On CPU each row times rows drawn plus the search for their nearest items among `--items` random ones, against the same
 network's 256-step guided sampler (Euler-Maruyama, 512 network calls) in the same run: `against_256` is that many times
 faster. `tiny` is the default network, `paper` Table 3's; their weights are random, which changes no time. The reference
-runs at `--reference-batches` only, few times, because it takes minutes.
+runs at `--reference-batches` only, few times, because it takes minutes. With `--folm`, `against_folm` is the same ratio
+to the language model of a run (`benchmarks.folm_latency`), timed just before.
 On a GPU: the whole sampler as one recorded graph, float32 and bfloat16, and a training step at batch 512, with the
 floating-point operations of their matrix products as a share of what one large bfloat16 product reaches.
 Prints JSON. Rows for the device that is not there are marked "not measured".
@@ -19,6 +20,8 @@ import argparse
 import functools
 import json
 import platform
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -110,6 +113,9 @@ def drawer(engine: str, denoiser: SetDenoiser, settings: Any) -> Draw:
 def on_cpu(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Drawn and searched, by network, engine, number of calls and batch."""
     indexes = {"torch": item_index(a.items, exact=True), "onnx": item_index(a.items, exact=False)}
+    folm = list(folm_times(a)) if a.folm else []
+    yield from folm
+    written = {row["batch"]: row["p50_ms"] for row in folm}
     for name in a.networks.split(","):
         denoiser = network(name)
         about = {"device": "cpu", "network": name, "parameters": sum(p.numel() for p in denoiser.parameters())}
@@ -126,14 +132,24 @@ def on_cpu(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 draw = drawer(engine, denoiser, sampler_settings("dpmpp_2m", calls, 0.0))
                 for batch in numbers(a.batches):
                     found = quantiles(answer(draw, index, batch, draws=1), a.repeats)
-                    if batch in reference:
-                        found["against_256"] = round(reference[batch] / found["p50_ms"], 1)
+                    for against, others in (("against_256", reference), ("against_folm", written)):
+                        if batch in others:
+                            found[against] = round(others[batch] / found["p50_ms"], 1)
                     yield about | {"engine": engine, "sampler": "dpmpp_2m", "calls": calls, "batch": batch} | found
     for engine, index in indexes.items():
         for batch in numbers(a.batches):
             rows = queries(batch * ROWS).numpy().reshape(batch, ROWS, DIM)
             found = quantiles(functools.partial(search_rows, index, rows), a.repeats)
             yield {"device": "cpu", "what": "search alone", "engine": engine, "batch": batch} | found
+
+
+def folm_times(a: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Of a run's language model, in a process of its own: its engine binds the threads of the one that it is in."""
+    command = [sys.executable, "-m", "benchmarks.folm_latency", a.folm, "--batches", a.reference_batches]
+    options = ["--threads", str(a.threads), "--repeats", str(a.folm_repeats)]
+    done = subprocess.run([*command, *options], stdout=subprocess.PIPE, text=True, check=True)
+    for row in json.loads(done.stdout)["results"]:
+        yield {"device": "cpu"} | row
 
 
 def item_index(items: int, exact: bool) -> ItemIndex:
@@ -241,6 +257,8 @@ def main() -> None:
     parser.add_argument("--batches", default="1,8,64,1024")
     parser.add_argument("--reference-batches", default="1,8,64", help="of the 256-step sampler; an empty text: none")
     parser.add_argument("--reference-repeats", type=int, default=1)
+    parser.add_argument("--folm", metavar="RUN", help="a run whose language model is timed at the reference batches")
+    parser.add_argument("--folm-repeats", type=int, default=5)
     parser.add_argument("--items", type=int, default=20_000)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
