@@ -38,12 +38,13 @@ def shortened(config: Config) -> Config:
 
     The warm start stays whole: how long answers are, and so what they cost, depends on it.
     """
-    rl, retriever, evaluate = config.rl, config.retriever, config.evaluate
+    rl, evaluate = config.rl, config.evaluate
     steps = min(rl.steps, STEPS)
-    denoising = min(retriever.steps, RETRIEVER_STEPS)
+    denoising, distilling = (min(one.steps, RETRIEVER_STEPS) for one in (config.retriever, config.distill))
     changes: dict[str, dict[str, Any]] = {
         "rl": {"steps": steps, "validate_every": steps or 1, "validate_queries": min(rl.validate_queries, HELD_OUT)},
         "retriever": {"steps": denoising, "validate_every": max(1, denoising // LINES)},
+        "distill": {"steps": distilling, "validate_every": max(1, distilling // LINES)},
         "evaluate": {"queries": min(evaluate.queries, HELD_OUT)},
         "data": {"n_queries": min(config.data.n_queries, QUERIES)},
     }

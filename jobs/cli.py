@@ -38,13 +38,21 @@ objective = typer.Typer(help="What a good set is, and why.", no_args_is_help=Tru
 app.add_typer(objective, name="objective")
 
 RunDir = Annotated[Path | None, typer.Option(help="Default: runs/<name of the config>.")]
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="r4t_distilled (the default, where the run has a student), r4t_diffusion (else), r4t_folm, best_of_n,"
+        " zero_shot, no_fanout, mmr, ...",
+    ),
+]
 
 
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, e.g. configs/quickstart.yaml.")],
     stage: Annotated[
-        str, typer.Option(help="prepare, folm, sets, retriever, evaluate, report or all; or distill.")
+        str, typer.Option(help="prepare, folm, sets, retriever, distill, evaluate, report or all.")
     ] = "all",
     run_dir: RunDir = None,
     set_: Overrides = None,
@@ -82,9 +90,7 @@ def retrieve(
     run: RunFolder,
     query: Annotated[str, typer.Argument(help='What to look for, e.g. "light summer lunch".')],
     k: Annotated[int | None, typer.Option("-k", help="Items, at most the run's fanout.k.")] = None,
-    method: Annotated[
-        str, typer.Option(help="r4t_diffusion, r4t_folm, best_of_n, zero_shot, no_fanout, mmr, ...")
-    ] = "r4t_diffusion",
+    method: MethodName = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -92,8 +98,10 @@ def retrieve(
     from rich.console import Console
 
     from jobs import retrieve as job
+    from jobs.policies import product
     from r4t.lineage import to_json
 
+    method = method or product(run)
     found = job.retrieve(run, query, k, method, seed)
     if as_json:
         typer.echo(to_json(job.as_json(query, method, found)))
@@ -105,7 +113,9 @@ def retrieve(
 def export(
     run: RunFolder,
     folder: Annotated[str, typer.Argument(metavar="DIR", help="Where to write it: a folder, or a store's address.")],
-    part: Annotated[str, typer.Option(help="Which retriever: a folder of the run.")] = "retriever",
+    part: Annotated[
+        str | None, typer.Option(help="Which retriever: a folder of the run. Default: distill where there is one.")
+    ] = None,
     items: Annotated[bool, typer.Option(help="With the items and their vectors.")] = True,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also as a graph for servers without torch.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="Also with weights in 8 bits; implies --onnx.")] = False,
@@ -125,7 +135,7 @@ def export(
 def explain(
     run: RunFolder,
     query: Annotated[str, typer.Argument(help='What to look for, e.g. "light summer lunch".')],
-    method: Annotated[str, typer.Option(help="Whose set to explain: any method of `r4t retrieve`.")] = "r4t_diffusion",
+    method: MethodName = None,
     seed: Annotated[int, typer.Option(help="Seed of the sampler.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -133,9 +143,10 @@ def explain(
     from rich.console import Console
 
     from jobs import explain as job
+    from jobs.policies import product
     from r4t.lineage import to_json
 
-    explained = job.explain(run, query, method, seed)
+    explained = job.explain(run, query, method or product(run), seed)
     typer.echo(to_json(job.as_json(explained))) if as_json else job.show(Console(), explained)
 
 

@@ -1,6 +1,6 @@
 """Stage distill: a student of the finished retriever that draws a set in one to four network calls, guidance included.
 
-Not part of `--stage all`. A student of other settings replaces the first once its folder `distill/` is deleted.
+A student of other settings replaces the first once its folder `distill/` is deleted.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from jobs.policies import RETRIEVER_OF
+from jobs.policies import RETRIEVER_OF, product
 from jobs.retrieve import config_of
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders.reduction import REDUCTION
@@ -55,17 +55,18 @@ def export(
     run_folder: Path,
     target: Path | str,
     *,
-    part: str = "retriever",
+    part: str | None = None,
     items: bool = True,
     onnx: bool = False,
     int8: bool = False,
 ) -> dict[str, Any]:
     """Writes `target`, whole or not at all, in the place of an older export there. Returns what was measured doing it.
 
-    part: which retriever, as a folder of the run. int8 implies onnx. Raises UserError for a run without that
-    retriever, a target that holds something else, and packages that are missing.
+    part: which retriever, as a folder of the run; None: the student where there is one. int8 implies onnx. Raises
+    UserError for a run without that retriever, a target that holds something else, and packages that are missing.
     """
     config = config_of(run_folder)
+    part = part or RETRIEVER_OF[product(run_folder)]
     source, prepare = run_folder / part, run_folder / "prepare"
     if not is_finished(source):
         raise UserError(f"{source} holds no finished retriever: run `r4t run CONFIG --stage retriever` first")

@@ -46,7 +46,7 @@ def write(
 
     Raises UserError for anything Kubernetes or Ray would refuse.
     """
-    check_stage(stage)
+    check_stage(stage, config)
     if storage is not None:
         config = _stored(config, storage)
     kind = "openrlhf" if config.rl.backend == "openrlhf" else "cpu" if config.cluster.device == "cpu" else "gpu"

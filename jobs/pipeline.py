@@ -1,4 +1,4 @@
-"""The whole run: prepare -> folm -> sets -> retriever -> evaluate -> report, each stage once."""
+"""The whole run: prepare -> folm -> sets -> retriever -> distill -> evaluate -> report, each stage once."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ STAGES = {
     "folm": "jobs.train_folm",
     "sets": "jobs.synthesize",
     "retriever": "jobs.train_retriever",
+    "distill": "jobs.distill",
     "evaluate": "jobs.evaluate",
     "report": "jobs.report",
 }
-EXTRA = {"distill": "jobs.distill"}
-"""Stages that run only when asked for, between the retriever and its evaluation."""
+OPTIONAL = ("distill",)
+"""Stages that no later one needs."""
 ON_RAY = ("folm", "sets", "retriever", "distill", "evaluate")
 # How and where a run computes, not what: a run may go on under other values (checkpoints load on any layout).
 RESUMABLE = (
@@ -50,7 +51,7 @@ RESUMABLE = (
     "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
     "sets.min_parsed", "sets.check_after",
     "rl.openrlhf.reward_urls", "rl.openrlhf.micro_batch", "rl.openrlhf.attention",
-    "retriever.zero_stage", "distill.threads", "distill.zero_stage",
+    "retriever.zero_stage", "distill.threads", "distill.zero_stage", "distill.enabled",
     "encoder.path", "encoder.distribute_above",  # the encoder's fingerprint tells whether its files are the same ones
     "tracking.wandb", "tracking.project", "cluster.placement_timeout", "cluster.call_timeout", "cluster.max_restarts",
     "cluster.mirror", "cluster.mirror_every",
@@ -63,20 +64,21 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     Raises UserError when the directory holds a run of another configuration, when another process works in it, or when
     an earlier stage is missing.
     """
-    wanted = check_stage(stage)
+    wanted = check_stage(stage, config)
     mirror = _fetched(folder, config)
     check_same_config(folder, config)
-    if all(is_finished(folder / name) for name in wanted):
+    left = _left(folder, wanted)
+    if not left:
         if mirror is not None:
             with locked(folder):
                 mirror.finish()
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
-    _check_finished(folder, next(name for name in wanted if not is_finished(folder / name)))
+    _check_finished(folder, left[0])
     _check_late_mistakes(config, wanted)
     started = time.monotonic()
-    needs_ray = any(name in ON_RAY and not is_finished(folder / name) for name in wanted)
+    needs_ray = any(name in ON_RAY for name in left)
     with (
         locked(folder),
         PeakMemory() as memory,
@@ -104,6 +106,12 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
             )
         seal_run(folder)
+
+
+def _left(folder: Path, wanted: list[str]) -> list[str]:
+    """Stages to do. A run that has its report is finished, also where it was made without a student."""
+    left = [name for name in wanted if not is_finished(folder / name)]
+    return [] if wanted[-1] == "report" and set(left) <= set(OPTIONAL) else left
 
 
 def check_same_config(folder: Path, config: Config) -> None:
@@ -224,31 +232,38 @@ def _engine_notice(config: Config) -> str:
 def _job(stage: str, config: Config) -> str:
     """The module that does a stage."""
     other = stage == "folm" and config.rl.backend == "openrlhf"
-    return "jobs.train_folm_openrlhf" if other else (STAGES | EXTRA)[stage]
+    return "jobs.train_folm_openrlhf" if other else STAGES[stage]
 
 
-def check_stage(stage: str) -> list[str]:
+def stages_of(config: Config) -> list[str]:
+    """Those of `--stage all`, in order."""
+    return [name for name in STAGES if name not in OPTIONAL or config.distill.enabled]
+
+
+def check_stage(stage: str, config: Config) -> list[str]:
     """The stages that `--stage` names, in order. Raises UserError for an unknown one."""
     if stage == "all":
-        return list(STAGES)
-    if stage not in STAGES | EXTRA:
-        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES | EXTRA)}")
+        return stages_of(config)
+    if stage not in STAGES:
+        raise UserError(f"unknown stage '{stage}': use all, {', '.join(STAGES)}")
     return [stage]
 
 
 def _earlier(stage: str) -> list[str]:
-    return list(STAGES)[: list(STAGES).index("evaluate" if stage in EXTRA else stage)]
+    names = list(STAGES)
+    return names[: names.index(stage)]
 
 
 def _check_inputs(folder: Path, first: str) -> None:
-    missing = [name for name in _earlier(first) if not is_finished(folder / name)]
+    missing = [name for name in _earlier(first) if name not in OPTIONAL and not is_finished(folder / name)]
     if missing:
         raise UserError(f"stage '{first}' needs {', '.join(missing)} in {folder}: run with --stage all, or those first")
 
 
 def _check_finished(folder: Path, stage: str) -> None:
     """`stage` builds on the ones before it: a byte that has changed since would be in every result from here on."""
-    problems = [problem for name in _earlier(stage) for problem in verify(folder / name)]
+    stood = [name for name in _earlier(stage) if name not in OPTIONAL or is_finished(folder / name)]
+    problems = [problem for name in stood for problem in verify(folder / name)]
     if problems:
         raise UserError(
             "a finished stage is not as it was written:\n  " + "\n  ".join(problems) + "\n"

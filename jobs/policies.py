@@ -14,6 +14,7 @@ from r4t.diffusion.checkpoint import load_denoiser, load_sampler_settings
 from r4t.diffusion.sampler import SetSampler
 from r4t.errors import UserError, did_you_mean
 from r4t.evaluation.evaluate import METHODS
+from r4t.lineage import is_finished
 from r4t.methods.build import UNTRAINED, build_untrained
 from r4t.scoring import SetScorer
 from r4t.types import Completion
@@ -25,6 +26,7 @@ RETRIEVER_OF = {
     "r4t_distilled": "distill",
     "zero_shot_diffusion": "retriever/zero_shot",
 }
+PRODUCTS = ("r4t_distilled", "r4t_diffusion")
 REFERENCE = Sampler(name="euler_maruyama", steps=256, guidance=0.1, sigma_end=1e-3, rho=7.0)  # paper Table 3
 CHUNK = 128  # queries per call to the engine
 
@@ -71,6 +73,11 @@ class PolicySwitch:
         if version != self.loaded:
             self.swap(self.folm / self.names[version] / "model.safetensors", version)
             self.loaded = version
+
+
+def product(run_folder: Path) -> str:
+    """The method that a run was made for: its student's where it has one."""
+    return next((name for name in PRODUCTS if is_finished(run_folder / RETRIEVER_OF[name])), PRODUCTS[-1])
 
 
 def available_methods(run_folder: Path, config: Config) -> list[str]:

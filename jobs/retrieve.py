@@ -15,7 +15,7 @@ from rich.text import Text
 
 from cluster.devices import role_environment
 from cluster.engine import open_engine
-from jobs.policies import POLICY_OF, PolicySwitch, build_methods, check_methods
+from jobs.policies import POLICY_OF, PolicySwitch, build_methods, check_methods, product
 from r4t.catalog.dataset import Dataset, load_dataset
 from r4t.catalog.encoders import Encoder, run_encoder
 from r4t.catalog.index import open_index
@@ -24,8 +24,6 @@ from r4t.config import Config, load_config
 from r4t.errors import UserError
 from r4t.methods import QueryBatch
 from r4t.types import Completion, Query, RetrievedSets
-
-COMPILED = "r4t_diffusion"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,13 +39,15 @@ class Hit:
     """The sub-query that found it, or `row 3` of the generated set, or an empty string."""
 
 
-def retrieve(run_folder: Path, query: str, k: int | None = None, method: str = COMPILED, seed: int = 0) -> list[Hit]:
+def retrieve(run_folder: Path, query: str, k: int | None = None, method: str | None = None, seed: int = 0) -> list[Hit]:
     """The set of items for `query`, k of them (the run's `fanout.k` when None, which is also the most).
 
-    Only methods that write text start a language-model engine; the compiled retriever needs neither it nor Ray.
-    Raises UserError for an empty query, an unknown method, a stage that has not run, or k out of range.
+    method None: the student where the run has one, else its teacher. Only methods that write text start a
+    language-model engine; the compiled retriever needs neither it nor Ray. Raises UserError for an empty query, an
+    unknown method, a stage that has not run, or k out of range.
     """
     config = config_of(run_folder)
+    method = method or product(run_folder)
     wanted = _checked(query, k, method, config)
     dataset, sets = answer(run_folder, config, query, method, seed)
     return hits(dataset, sets)[:wanted]

@@ -14,7 +14,7 @@ from r4t.retriever.engines import EngineName
 from r4t.retriever.files import DESCRIPTION, ONNX, ONNX_INT8, read_description
 
 FOLDER = "serving"
-PARTS = ("retriever", "distill")
+PARTS = ("distill", "retriever")
 GRAPHS = {"onnx": ONNX, "onnx-int8": ONNX_INT8}
 
 
@@ -29,7 +29,7 @@ def served_folders(source: Path, engine: EngineName) -> list[Path]:
         return [source]
     _check_run(source)
     parts = [part for part in PARTS if is_finished(source / part)]
-    if PARTS[0] not in parts:
+    if not parts:
         raise UserError(f"{source} holds no finished retriever: run `r4t run CONFIG --stage retriever` first")
     targets = {part: source / FOLDER / part for part in parts}
     if stale := {part: target for part, target in targets.items() if not _is_current(source, target, engine)}:

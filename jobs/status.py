@@ -7,21 +7,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.pipeline import STAGES
+from jobs.pipeline import OPTIONAL, STAGES, stages_of
+from r4t.config import load_config
 from r4t.lineage import read_manifest
 from r4t.tracking import read_metrics
 
 
 def describe(folder: Path) -> dict[str, Any]:
     """State of every stage (finished, started or waiting), the newest numbers, and whether a process works on it."""
-    stages = {name: _stage(folder / name) for name in STAGES}
+    wanted = stages_of(load_config(path)) if (path := folder / "config.yaml").is_file() else STAGES
+    stages = {name: _stage(folder / name) for name in STAGES if name in wanted or (folder / name).is_dir()}
     lines = read_metrics(folder / "metrics.jsonl")
     newest = max(lines, key=lambda line: line["time"], default=None)
     return {
         "schema": 1,
         "run": str(folder),
         "running": _locked(folder / ".lock"),
-        "finished": all(stage["state"] == "finished" for stage in stages.values()),
+        "finished": all(stage["state"] == "finished" for name, stage in stages.items() if name not in OPTIONAL),
         "stages": stages,
         "newest": newest,
     }

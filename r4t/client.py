@@ -66,15 +66,20 @@ class Client:
         queries: Queries,
         k: int = 10,
         *,
-        method: str = "r4t_diffusion",
+        method: str | None = None,
         seed: int = 0,
         spread: float = 1.0,
         filters: Mapping[str, Sequence[str]] | None = None,
         map: bool = False,
     ) -> RetrieveResponse:
-        """One set for each query. Raises ServerError where the server refuses, UserError where none answers in time."""
+        """One set for each query; method None is the endpoint's own default.
+
+        Raises ServerError where the server refuses, UserError where none answers in time.
+        """
         body: dict[str, Any] = {"k": k, "method": method, "seed": seed, "spread": spread, "map": map}
         body |= _asked(queries)
+        if method is None:
+            del body["method"]
         if filters:
             body["filters"] = {name: list(values) for name, values in filters.items()}
         return RetrieveResponse.model_validate_json(self._ask("POST", "/v1/retrieve", body))

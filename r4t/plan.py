@@ -20,6 +20,7 @@ from r4t.seats import total as total_amounts
 
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SIMULATED_STEPS, SPREAD = 40, 0.3
+DISTILLING = 2.0  # times what a retriever's training takes for as many sets: a student draws two for each
 LEAST = 0.1  # share of the measured time that even a tiny model takes
 ASSUMPTIONS = (
     "actors of a kind share their work evenly and as many work as fast as one, until each has a single sequence",
@@ -77,6 +78,7 @@ def stages(config: Config, rates: Rates, size: Size) -> dict[str, Stage]:
         "folm": _folm(config, rates, size),
         "sets": _sets(config, rates, size),
         "retriever": _retriever(config, rates, size),
+        **({"distill": _distill(config, rates, size)} if config.distill.enabled else {}),
         "evaluate": _evaluate(config, rates, size),
     }
 
@@ -257,6 +259,14 @@ def _retriever(config: Config, rates: Rates, size: Size) -> Stage:
     copies = 1 + config.evaluate.zero_shot_diffusion
     parts = {"start": rates.retriever_start, "denoiser training": seconds}
     return Stage(seconds=sum(parts.values()), storage=copies * 4 * size.retriever_parameters, parts=parts)
+
+
+def _distill(config: Config, rates: Rates, size: Size) -> Stage:
+    student, slower = config.distill, _slower(size.retriever_parameters, rates.retriever_parameters)
+    rate = rates.distill or rates.denoise / DISTILLING
+    start = rates.distill_start if rates.distill else rates.retriever_start
+    parts = {"start": start, "student training": slower * student.steps * student.batch / (rate * student.ranks)}
+    return Stage(seconds=sum(parts.values()), storage=4 * size.retriever_parameters, parts=parts)
 
 
 def _evaluate(config: Config, rates: Rates, size: Size) -> Stage:

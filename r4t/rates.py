@@ -32,12 +32,14 @@ class Rates(Section):
     train: float = Field(gt=0)  # answer tokens, of one learner rank, all optimiser steps of a batch included
     synthesise: float = Field(gt=0)  # answers, of one rollout worker in stage sets
     denoise: float = Field(gt=0)  # sets, of one retriever rank
+    distill: float | None = Field(None, gt=0)  # sets, of one rank that trains a student; None: a share of `denoise`
     evaluate: float = Field(gt=0)  # queries and seeds, of the driver and one rollout worker, all methods
     sync: float = Field(ge=0)  # seconds to publish the weights
     overhead: float = Field(ge=0)  # seconds of a step that none of the above explains
     start: float = Field(ge=0)  # seconds until all actors of stage folm work
     sets_start: float = Field(0.0, ge=0)  # the same of stage sets; 0 where `synthesise` includes it
     retriever_start: float = Field(0.0, ge=0)  # likewise
+    distill_start: float = Field(0.0, ge=0)  # likewise
     evaluate_start: float = Field(0.0, ge=0)  # likewise, and what does not grow with the queries: latencies, the judge
     answer_bytes: float = Field(gt=0)  # of one stored answer
     items: int | None = None  # of the catalogue it was measured on
@@ -118,7 +120,7 @@ SHARES = ("rollout", "score", "train", "sync")
 
 def _later(
     config: Config, folder: Path, done: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     compared = 1 + config.evaluate.zero_shot_diffusion
     answers = done["sets"]["answers"] * compared
     size = sum(path.stat().st_size for path in (folder / "sets").rglob("*.parquet"))
@@ -126,6 +128,10 @@ def _later(
     whole, first = done["sets"]["seconds"], done["sets"].get("first_shard", {"answers": 0, "seconds": 0.0})
     synthesise, sets_start = _apart(answers, whole, answers - first["answers"], whole - first["seconds"])
     denoise, retriever_start = _apart(retriever.steps, done["retriever"]["seconds"], *_span(lines, "retriever"))
+    student, made = config.distill, read_manifest(folder / "distill")
+    distill, distill_start = (
+        _apart(student.steps, made["metrics"]["seconds"], *_span(lines, "distill")) if made else (None, 0.0)
+    )
     asked = _evaluated(config, done["prepare"])
     answering = _span(lines, "evaluate")[1] - done["evaluate"].get("engine_seconds", 0.0)
     evaluate, evaluate_start = _apart(asked, done["evaluate"]["seconds"], asked, answering)
@@ -136,6 +142,8 @@ def _later(
         "sets_start": sets_start,
         "denoise": denoise * retriever.batch / retriever.ranks,
         "retriever_start": retriever_start,
+        "distill": distill and distill * student.batch / student.ranks,
+        "distill_start": distill_start,
         "evaluate": evaluate,
         "evaluate_start": evaluate_start,
         "answer_bytes": size / answers,

@@ -88,6 +88,7 @@ class Retriever(Training):
 class Distill(Training):
     """A student of the retriever that draws a set in few network calls, guidance included (`--stage distill`)."""
 
+    enabled: bool = True  # part of --stage all, and with it what is exported and served unless another is asked for
     calls: tuple[int, ...] = Field((1,), min_length=1)  # numbers of calls it is trained for; the first is its default
     sets: float = Field(1.0, ge=0)  # weight of the energy score against the training sets
     endpoints: float = Field(0.0, ge=0)  # weight of the distance to the teacher's sets from the same noise

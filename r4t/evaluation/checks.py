@@ -14,9 +14,12 @@ from r4t.types import Floats
 
 Values = Mapping[str, Mapping[str, Floats]]
 """{method: {metric: per-query values [B]}}"""
-Latency = Mapping[str, Mapping[str, Mapping[str, float]]]
-"""{method: {batch: {"p50", "p95"}}}"""
+Times = Mapping[str, Mapping[str, float]]
+"""{batch: {"p50", "p95"}}"""
+Latency = Mapping[str, Times]
+"""{method: times}"""
 
+COMPILED = ("r4t_diffusion", "r4t_distilled")
 FEW_ERRORS = 2.0  # standard errors within which a mean counts as unchanged
 KEPT = 0.9
 
@@ -88,12 +91,11 @@ def _distinct(values: Values) -> Iterator[Check]:
 
 
 def _kept(values: Values, task: Task) -> Iterator[Check]:
-    metrics = ["diversity", "content_alignment", "judge.diversity", "judge.alignment"]
-    for metric in metrics:
-        yield from _ratio(values, "r4t_diffusion", "r4t_folm", metric, KEPT)
-    if task == "wscr":
-        yield from _ratio(values, "r4t_diffusion", "r4t_folm", "recall", 0.75)
-        yield from _ratio(values, "r4t_diffusion", "r4t_folm", "hit", 0.85)
+    shares = {"recall": 0.75, "hit": 0.85} if task == "wscr" else {}
+    shares = dict.fromkeys(("diversity", "content_alignment", "judge.diversity", "judge.alignment"), KEPT) | shares
+    for compiled in COMPILED:
+        for metric, share in shares.items():
+            yield from _ratio(values, compiled, "r4t_folm", metric, share)
 
 
 def _coverage(values: Values) -> Iterator[Check]:
@@ -126,12 +128,16 @@ def _ratio(values: Values, part: str, whole: str, metric: str, threshold: float)
 
 
 def _speed(latency: Latency) -> Iterator[Check]:
-    slow, fast = latency.get("r4t_folm", {}), latency.get("r4t_diffusion", {})
+    for compiled in COMPILED:
+        yield from _faster(compiled, latency.get("r4t_folm", {}), latency.get(compiled, {}))
+
+
+def _faster(compiled: str, slow: Times, fast: Times) -> Iterator[Check]:
     for batch in sorted(slow.keys() & fast.keys(), key=int):
         threshold = 4.0 if batch == "1" else 1.0
         ratio = slow[batch]["p50"] / fast[batch]["p50"]
         yield Check(
-            name=f"latency at batch {batch}: r4t_diffusion "
+            name=f"latency at batch {batch}: {compiled} "
             + (f"at least {threshold:g} times as fast as r4t_folm" if threshold > 1 else "faster than r4t_folm"),
             value=ratio,
             threshold=threshold,

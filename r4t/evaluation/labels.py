@@ -23,7 +23,7 @@ METHOD_NAMES = {
     "r4t_distilled": "R4T-Distilled",
     "zero_shot_diffusion": "Zero-shot diffusion",
 }
-OURS = ("r4t_folm", "r4t_diffusion")
+OURS = ("r4t_folm", "r4t_diffusion", "r4t_distilled")
 
 METRICS = {
     "reward": ("Reward", "the training objective"),

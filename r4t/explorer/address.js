@@ -1,6 +1,6 @@
 // All state of the page is in its address: a link shows the same page to someone else.
 
-const SHOWN = ["no_fanout", "mmr", "r4t_folm", "r4t_diffusion"];
+const BESIDE = ["no_fanout", "mmr", "r4t_folm"]; // the server's own default is shown beside them
 const SLIDER_K = 50;
 export const LIMITS = { spread: [0, 3], seed: [0, 99] };
 
@@ -67,8 +67,7 @@ export function mostItems(about) {
 
 function usual(about) {
   const names = about.methods.map((method) => method.name);
-  const found = SHOWN.filter((name) => names.includes(name));
-  return found.length ? found : names.slice(0, 4);
+  return [...BESIDE.filter((name) => names.includes(name)), about.default];
 }
 
 function number(text, otherwise, low, high) {

@@ -121,12 +121,12 @@ class _App:
         answers = await self.service.answer(version, asked)
         sets = sets_of(answers, [one.text for one in asked], wanted.map)
         seconds = dict(answers[0].seconds)
-        self.measures.sets(wanted.method, len(sets), seconds)
+        self.measures.sets(asked[0].method, len(sets), seconds)
         seconds["total"] = time.perf_counter() - start
         return _json(
             {
                 "lineage": version.lineage,
-                **{name: getattr(wanted, name) for name in ("method", "k", "seed", "spread")},
+                **{name: getattr(asked[0], name) for name in ("method", "k", "seed", "spread")},
                 "milliseconds": {name: round(value * 1e3, 3) for name, value in seconds.items()},
                 "sets": sets,
             }

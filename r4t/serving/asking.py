@@ -41,9 +41,10 @@ def read_request(body: bytes, settings: Serve) -> RetrieveRequest:
 
 def asked_of(wanted: RetrieveRequest, version: Version) -> list[Asked]:
     """The queries of a request. Raises RefusedError for a method, a column or vectors that `version` has not."""
-    if wanted.method not in version.methods:
+    method = wanted.method or version.default
+    if method not in version.methods:
         known = ", ".join(version.methods)
-        near = did_you_mean(wanted.method, version.methods)
+        near = did_you_mean(method, version.methods)
         raise RefusedError(422, "unknown_method", f"there is no such method here{near}: use one of {known}", "method")
     version.catalogue.check(wanted.filters)
     texts: list[str | None]
@@ -56,7 +57,7 @@ def asked_of(wanted: RetrieveRequest, version: Version) -> list[Asked]:
         Asked(
             text=text,
             vector=vector,
-            method=wanted.method,
+            method=method,
             k=wanted.k,
             seed=wanted.seed,
             spread=wanted.spread,

@@ -33,7 +33,9 @@ class RetrieveRequest(_Closed):
     vector: Vector = Field(default=[], description="One vector of the retriever's encoder, of any length but 0.")
     vectors: list[Vector] = Field(default=[], min_length=1, max_length=1024, description="Several vectors.")
     k: int = Field(default=10, ge=1, le=1000, description="Items of a set.")
-    method: str = Field(default="r4t_diffusion", min_length=1, max_length=100, description="See GET /v1/methods.")
+    method: str | None = Field(
+        default=None, min_length=1, max_length=100, description="See GET /v1/methods; its default where none is given."
+    )
     seed: int = Field(default=0, ge=0, lt=2**31, description="Another seed is another set.")
     spread: float = Field(default=1.0, ge=0, le=10, description="Less is nearer to the query, more is more diverse.")
     filters: Filters = Field(default={}, description="Column to the values of which an item has one; columns are and.")

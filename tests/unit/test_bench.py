@@ -14,7 +14,7 @@ from r4t.errors import UserError
 
 KEYS = {
     "name", "rl.steps", "rl.validate_every", "rl.validate_queries", "retriever.steps", "retriever.validate_every",
-    "evaluate.queries", "data.n_queries",
+    "distill.steps", "distill.validate_every", "evaluate.queries", "data.n_queries",
 }  # fmt: skip
 
 

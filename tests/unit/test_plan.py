@@ -172,6 +172,7 @@ def finished_run(folder: Path, config: Config) -> dict[str, float]:
         "warm": 40.0,
         "start": 50.0,
         "denoise": 300.0,
+        "distill": 120.0,
     }
     rl, answers = config.rl, config.rl.queries_per_step * config.rl.group_size
     validations = 1 + rl.steps // rl.validate_every
@@ -192,12 +193,13 @@ def finished_run(folder: Path, config: Config) -> dict[str, float]:
     lines += [{"stage": "folm", "step": n, "time": 0.0, "values": step} for n in range(1, rl.steps + 1)]
     folder.mkdir()
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    retriever = config.retriever
+    retriever, student = config.retriever, config.distill
     metrics = {
         "prepare": {"items": 900, "queries_train": 800, "queries_valid": 100, "queries_test": 100, "seconds": 2.0},
         "folm": {"seconds": truth["start"] + per_warm_step * config.warm_start.steps + rl.steps * wall},
         "sets": {"answers": 1600, "seconds": 64.0},
         "retriever": {"parameters": 700_000, "seconds": retriever.steps * retriever.batch / truth["denoise"]},
+        "distill": {"seconds": student.steps * student.batch / truth["distill"]},
         "evaluate": {"seconds": 25.0},
     }
     for name, values in metrics.items():
@@ -225,6 +227,21 @@ def test_rates_of_a_run_are_those_of_its_machine_and_predict_it(
     for name, stage in found.items():
         measured = json.loads((tmp_path / "run" / name / "manifest.json").read_text())["metrics"]["seconds"]
         assert stage.seconds == pytest.approx(measured, rel=0.01), name
+
+
+def test_a_student_is_planned_where_it_is_wanted_and_from_its_teacher_where_none_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(QUICKSTART)
+    finished_run(tmp_path / "run", config)
+    (tmp_path / "run" / "distill" / "manifest.json").unlink()
+    monkeypatch.setattr("r4t.rates.policy_parameters", lambda _: float(policy_shape(config.policy).parameters))
+    rates = load_rates(tmp_path / "run", "cpu")
+    size = plan.Size(items=900, queries=1000, policy=policy_shape(config.policy), retriever_parameters=700_000)
+    found = plan.stages(config, rates, size)
+    assert found["distill"].seconds == pytest.approx(plan.DISTILLING * 800 * 64 / 300)
+    without = load_config(QUICKSTART, ["distill.enabled=false"])
+    assert list(plan.stages(without, rates, size)) == ["prepare", "folm", "sets", "retriever", "evaluate"]
 
 
 def test_what_starts_is_told_from_what_grows_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,7 +318,7 @@ def test_the_shipped_rates_say_which_were_measured() -> None:
 
 def test_the_plan_of_the_quickstart_in_json_and_in_words() -> None:
     found = describe(load_config(QUICKSTART))
-    assert list(found["stages"]) == ["prepare", "folm", "sets", "retriever", "evaluate", "total"]
+    assert list(found["stages"]) == ["prepare", "folm", "sets", "retriever", "distill", "evaluate", "total"]
     assert found["scaling"] == []
     assert json.loads(json.dumps(found)) == found
     text = io.StringIO()
