@@ -25,7 +25,7 @@ ABLATED = {
     "judge/diversity": "Judge: diversity",
     "judge/alignment": "Judge: alignment",
 }
-TIMED = ("r4t_folm", "r4t_diffusion", "mmr", "dpp", "kmeans", "prf", "bm25", "no_fanout")
+TIMED = ("r4t_folm", "r4t_diffusion", "r4t_distilled", "mmr", "dpp", "kmeans", "prf", "bm25", "no_fanout")
 
 
 def write_figures(study: str, cells: Mapping[str, CellResults], folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from benchmarks.study.plan import Study
 from benchmarks.study.results import CellResults
 from r4t.evaluation.labels import method_name
 
-METHODS = ("no_fanout", "mmr", "zero_shot", "r4t_folm", "r4t_diffusion")
+METHODS = ("no_fanout", "mmr", "zero_shot", "r4t_folm", "r4t_diffusion", "r4t_distilled")
 TEST_QUERIES = 3
 
 

@@ -16,7 +16,7 @@ from r4t.config.section import Section
 from r4t.errors import UserError
 
 Part = Literal["table1", "table2", "terms", "weights", "standardised"]
-Stage = Literal["prepare", "folm", "sets", "retriever", "evaluate", "probe"]
+Stage = Literal["prepare", "folm", "sets", "retriever", "distill", "evaluate", "probe"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
@@ -28,7 +28,7 @@ class Cell(Section):
     config: Path  # relative to the study's file
     overrides: dict[str, Any] = Field(default_factory=dict)  # "section.key": value, on top of the study's
     seeds: tuple[int, ...] = (0,)
-    stages: tuple[Stage, ...] = STAGES[:5]
+    stages: tuple[Stage, ...] = STAGES[:-1]
     methods: tuple[str, ...] = ()  # evaluated; (): all that the run has artefacts for
     start: str | None = None  # a cell whose prepared data and warm-started policy this one begins with
 

@@ -71,7 +71,8 @@ def probe(run_folder: Path, settings: Probe, policies: PolicySwitch | None = Non
     folder = run.stage_folder(STAGE)
     write_json(folder / "metrics.json", {"schema": 1, "setup": setup(config, settings), "latency_ms": latency})
     write_json(folder / "sets.json", sets)
-    inputs = {name: run_folder / name for name in ("prepare", "folm", "retriever")}
+    made = ("prepare", "folm", "retriever", "distill")
+    inputs = {name: run_folder / name for name in made if is_finished(run_folder / name)}
     files = ["metrics.json", "sets.json"]
     write_manifest(folder, stage=STAGE, config=config.model_dump(mode="json"), inputs=inputs, files=files, metrics={})
 
