@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,23 @@ from safetensors.torch import load_file
 from small_run import make_run, make_sets, settings
 
 from jobs import denoiser_training, distill
+from jobs.export import export
 from jobs.pipeline import check_same_config
-from jobs.policies import available_methods, build_methods
+from jobs.policies import PRODUCTS, available_methods, build_methods
+from jobs.retrieve import retrieve
 from jobs.run import Run, save_config
+from jobs.serving_folder import served_folders
 from r4t.catalog.dataset import load_dataset
 from r4t.catalog.encoders import load_encoder
-from r4t.config import Config
+from r4t.config import Config, Serve
 from r4t.diffusion.checkpoint import load_denoiser, save_denoiser
 from r4t.diffusion.denoiser import DenoiserConfig, SetDenoiser
 from r4t.errors import UserError
 from r4t.lineage import read_manifest, write_manifest
 from r4t.methods import Diffusion, QueryBatch
+from r4t.retriever.files import read_description
+from r4t.serving.asking import asked_of, read_request
+from r4t.serving.version import open_version
 from r4t.tracking import read_metrics
 from r4t.verify import verify
 
@@ -94,6 +101,31 @@ def test_everything_downstream_takes_it_for_a_method(finished: Run) -> None:
     assert one.shape == (3, 4, 1)
     assert (one == again).all()
     assert (one != other).any()
+
+
+def test_it_is_what_a_run_exports_serves_and_retrieves_with_unless_told_otherwise(
+    finished: Run, tmp_path: Path
+) -> None:
+    run = finished.folder
+    calls = {part: read_description(export_to(run, tmp_path / str(part), part)).calls for part in (None, "retriever")}
+    assert calls[None] == 1 < calls["retriever"]
+    query = load_dataset(run / "prepare").queries[0].text
+    found = {method: [hit.item_id for hit in retrieve(run, query, method=method)] for method in (None, *PRODUCTS)}
+    assert found[None] == found["r4t_distilled"] != found["r4t_diffusion"]
+
+    version = open_version(served_folders(run, "torch"), "torch", 1)
+    assert list(version.methods) == ["no_fanout", "mmr", "r4t_distilled", "r4t_diffusion"]
+    for body, answers in (({"query": "mint"}, "r4t_distilled"), ({"query": "mint", "method": "mmr"}, "mmr")):
+        (asked,) = asked_of(read_request(json.dumps(body).encode(), Serve()), version)
+        assert asked.method == answers
+    teacher = open_version([tmp_path / "retriever"], "torch", 1)
+    (asked,) = asked_of(read_request(b'{"query": "mint"}', Serve()), teacher)
+    assert asked.method == "r4t_diffusion", "an export of the teacher has no student"
+
+
+def export_to(run: Path, folder: Path, part: str | None) -> Path:
+    export(run, folder, part=part)
+    return folder
 
 
 def test_interrupted_distillation_resumes_to_the_same_bits(
