@@ -26,6 +26,7 @@ SMALL = [
     "sets={samples_per_query: 1, shard_queries: 16}", "learner.ranks=1", "rollout.workers=1",
     "retriever={rows: 4, hidden: 32, mlp: 32, layers: 1, heads: 2, noise_dim: 16, steps: 4, batch: 8, warmup_steps: 1,"
     " validate_every: 2, checkpoint_every: 2}",
+    "distill={steps: 4, batch: 8, warmup_steps: 1, validate_every: 2, checkpoint_every: 2}",
     "evaluate={queries: 2, best_of: 2, latency_batches: [1], latency_repeats: 1}",
 ]  # fmt: skip
 
@@ -107,6 +108,8 @@ def test_the_quickstart_reaches_a_report_where_vllm_cannot_be_imported(installed
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "transformers samples instead (rollout.engine: hf)" in done.stdout + done.stderr
     assert (tmp_path / "run" / "report" / "index.html").is_file()
-    assert (read_manifest(tmp_path / "run" / "evaluate") or {})["stage"] == "evaluate"
+    made = read_manifest(tmp_path / "run" / "evaluate") or {}
+    assert made["stage"] == "evaluate"
+    assert "distill" in made["inputs"], "its student is among what is compared"
     verified = run(installed / "r4t", "verify", tmp_path / "run", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout
