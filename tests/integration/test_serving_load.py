@@ -35,6 +35,7 @@ class Slow:
     def __init__(self, version: Version) -> None:
         self.let, self.asked = threading.Event(), threading.Event()
         self.real, self.lineage, self.methods, self.catalogue = version, "slow", version.methods, version.catalogue
+        self.default = version.default
 
     def answer(self, asked: Any) -> Any:
         self.asked.set()
