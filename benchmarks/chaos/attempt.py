@@ -100,8 +100,14 @@ class Attempt:
         return lines, len(list((self.folder / "sets").glob("shard-*.parquet"))), self.finished
 
     def went_on(self, stood: tuple[int, ...]) -> bool:
-        """Whether a fault is over that struck when `progress` was `stood`."""
-        return self.progress() != stood
+        """Whether a fault is over that struck when `progress` was `stood`: a driver goes on for a while without its
+        node, and is given up by Ray later."""
+        return self.progress() != stood and (self.over or self.has_node)
+
+    @property
+    def has_node(self) -> bool:
+        """Every process of the driver's own Ray node lives."""
+        return all(self.processes(role) for role in SYSTEM)
 
     def finish(self) -> list[str]:
         """Waits for the end. What is then not as in `base`."""

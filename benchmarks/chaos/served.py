@@ -87,7 +87,8 @@ class Served(Attempt):
 
     def _whole(self) -> bool:
         wanted = dict.fromkeys(ROLES["serve"], 1) | {"replica": REPLICAS}
-        return all(sum(_runs(one) for one in self.processes(role)) >= count for role, count in wanted.items())
+        counts = {role: sum(_runs(one) for one in self.processes(role)) for role in wanted}
+        return self.has_node and all(counts[role] >= count for role, count in wanted.items())
 
     def _ask(self, number: int) -> None:
         turn = number
