@@ -20,7 +20,7 @@ from r4t.seats import total as total_amounts
 
 GPUS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 SIMULATED_STEPS, SPREAD = 40, 0.3
-DISTILLING = 2.0  # times what a retriever's training takes for as many sets: a student draws two for each
+DISTILLING = 1.6  # times what a retriever's training takes for as many sets: a student draws two for each
 LEAST = 0.1  # share of the measured time that even a tiny model takes
 ASSUMPTIONS = (
     "actors of a kind share their work evenly and as many work as fast as one, until each has a single sequence",
