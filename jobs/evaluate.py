@@ -315,6 +315,9 @@ def describe(
         settings = config.retriever.sampler
         found["retriever_parameters"] = sum(p.numel() for p in sampler.denoiser.parameters())
         found["sampler"] = {"name": settings.name, "nfe": sampler.nfe, "guidance": sampler.guidance}
+    student = methods.get("r4t_distilled")
+    if isinstance(student, Diffusion):
+        found["student"] = {"nfe": student.sampler.nfe}
     return found
 
 

@@ -68,6 +68,11 @@ def method_name(key: str) -> str:
     return METHOD_NAMES.get(key, key)
 
 
+def network_calls(number: int) -> str:
+    """`1 network call`, `8 network calls`."""
+    return f"{number} network call{'' if number == 1 else 's'}"
+
+
 def in_words(text: str) -> str:
     """`text` with method and metric keys replaced by their labels."""
     labels = {key: label for key, (label, _) in METRICS.items()} | METHOD_NAMES

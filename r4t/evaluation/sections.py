@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from r4t.evaluation import svg
-from r4t.evaluation.labels import METHOD_NAMES, METRICS, NOT_DRAWN, OURS, cell_of, in_words, method_name
+from r4t.evaluation.labels import METHOD_NAMES, METRICS, NOT_DRAWN, OURS, cell_of, in_words, method_name, network_calls
 
 Json = Mapping[str, Any]
 
@@ -20,7 +20,7 @@ def tiles(metrics: Json) -> str:
 
 def facts(metrics: Json) -> str:
     """What was measured, with what."""
-    sampler = metrics.get("sampler", {})
+    sampler, student = metrics.get("sampler", {}), metrics.get("student", {})
     pairs = {
         "Queries": f"{metrics['n_queries']:,} {metrics['split']}, seeds {', '.join(map(str, metrics['seeds']))}",
         "Items": f"{metrics['database_items']:,}",
@@ -29,7 +29,8 @@ def facts(metrics: Json) -> str:
         "Judge": metrics["judge_encoder"],
         "Policy": _size(metrics.get("policy_parameters")),
         "Retriever": _size(metrics.get("retriever_parameters")),
-        "Sampler": f"{sampler['name']}, {sampler['nfe']} network calls" if sampler else "",
+        "Sampler": f"{sampler['name']}, {network_calls(sampler['nfe'])}" if sampler else "",
+        "Student": network_calls(student["nfe"]) if student else "",
     }
     rows = [f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs.items() if value]
     return f'<dl class="facts">{"".join(rows)}</dl>'

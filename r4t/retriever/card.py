@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from r4t.evaluation.labels import network_calls
 from r4t.retriever.files import ITEMS, ONNX, ONNX_INT8, Description
 
 SHOWN = {
@@ -42,7 +43,7 @@ def card(description: Description, network: Mapping[str, Any], sampler: Mapping[
         f"| rows, width | {description.rows} x {description.dim} |",
         f"| network | {network['layers']} layers, hidden {network['hidden']}, {network['heads']} heads |",
         f"| sampler | {sampler['name']}, {sampler['steps']} steps, guidance {sampler['guidance']}:"
-        f" {description.calls} network calls a set |",
+        f" {network_calls(description.calls)} a set |",
         f"| encoder | {encoder['name']}, {encoder['dim']} columns, hash `{encoder['fingerprint'][:16]}` |",
         f"| ONNX | {_graphs(description.metrics, files)} |",
         "",

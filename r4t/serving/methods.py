@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from r4t.evaluation.labels import network_calls
 from r4t.mmr import MMR_POOL, mmr_select
 from r4t.retriever import ItemIndex, R4TRetriever
 from r4t.retriever.search import search_sets
@@ -144,8 +145,8 @@ class Compiled(_Wordless):
     def __init__(self, name: str, retriever: R4TRetriever) -> None:
         self.name, self.retriever = name, retriever
         self.title = {"r4t_diffusion": "R4T-Diffusion", "r4t_distilled": "R4T-Distilled"}.get(name, name)
-        calls = f"{retriever.calls} network call{'s' if retriever.calls != 1 else ''}"
-        self.description = f"A diffusion model draws {retriever.description.rows} directions together, in {calls}."
+        drawn = f"{retriever.description.rows} directions together, in {network_calls(retriever.calls)}"
+        self.description = f"A diffusion model draws {drawn}."
 
     def directions(
         self,

@@ -222,3 +222,18 @@ def test_alarms_and_failure_modes_are_listed_with_their_steps_and_not_drawn() ->
     assert "semantic drift (failure mode) at step 5, 9" in page
     assert "alarm/distinct" not in page
     assert "No validation raised" in rendered(name="run", metrics=metrics(), log=[valid(0)])
+
+
+def test_a_student_is_what_the_speed_is_told_of_where_there_is_one() -> None:
+    teacher = {"sampler": {"name": "dpmpp_2m", "nfe": 8}}
+    page = rendered(name="run", metrics=metrics(**teacher))
+    assert "R4T-FOLM&#x27;s time over R4T-Diffusion&#x27;s 12" in page
+    assert "8 network calls" in page
+    assert "Student" not in page
+    student = {"latency_ms": {"1": {"p50": 4.0, "p95": 5.0}}}
+    methods = metrics()["methods"] | {"r4t_distilled": student}
+    page = rendered(name="run", metrics=metrics(methods=methods, student={"nfe": 1}, **teacher))
+    assert "<b>19.0 ×</b><span>R4T-FOLM&#x27;s time over R4T-Distilled&#x27;s 4" in page
+    assert "<dt>Student</dt><dd>1 network call</dd>" in page
+    del methods["r4t_folm"]
+    assert "time over" not in rendered(name="run", metrics=metrics(methods=methods)), "there is nothing to compare with"
