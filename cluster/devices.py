@@ -59,5 +59,10 @@ def collective_backend(config: Config) -> str:
     return "nccl" if config.cluster.device == "cuda" else "gloo"
 
 
+def collectives_end_in_order(config: Config) -> bool:
+    """NCCL's do, on one stream; gloo's threads work on several at once."""
+    return collective_backend(config) == "nccl"
+
+
 def torch_dtype(name: str) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from cluster.adapters import Published, published
-from cluster.devices import torch_dtype
+from cluster.devices import collectives_end_in_order, torch_dtype
 from r4t.config import Config
 from r4t.digest import tensor_digest
 
@@ -17,14 +17,21 @@ BUCKET_BYTES = 256 << 20  # of whole parameters that ZeRO-3 holds on every rank 
 
 
 def deepspeed_config(config: Config, grad_clip: float) -> dict[str, Any]:
-    """DeepSpeed's own configuration. Micro-batches are ours, so accumulation stays 1 and scales nothing."""
+    """DeepSpeed's own configuration. Micro-batches are ours, so accumulation stays 1 and scales nothing.
+
+    Of several parameters that it gathers at once DeepSpeed waits for the last alone. Where the others may then be on
+    their way still, it is told to gather them one by one.
+    """
     learner = config.learner
     half = torch_dtype(learner.dtype) is torch.bfloat16
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": grad_clip,
-        "zero_optimization": {"stage": learner.zero_stage},
+        "zero_optimization": {
+            "stage": learner.zero_stage,
+            "stage3_allgather_sequential": not collectives_end_in_order(config),
+        },
         "zero_allow_untested_optimizer": True,
         "bf16": {"enabled": half},
         "steps_per_print": 10**9,

@@ -57,7 +57,7 @@ def shortened(config: Config) -> Config:
 def show(rates: Rates, out: Path) -> str:
     """The rates for people."""
     values = rates.model_dump(exclude={"source", "measured", "device", "items", "queries"})
-    lines = [f"  {name:<22}{value:>12.4g}" for name, value in values.items()]
+    lines = [f"  {name:<22}{value:>12.4g}" for name, value in values.items() if value is not None]
     return "\n".join([f"rates on {rates.device}:", *lines, f"{out}: use it with `r4t plan CONFIG --rates {out}`"])
 
 
