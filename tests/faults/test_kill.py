@@ -17,10 +17,11 @@ from r4t.verify import verify
 pytestmark = pytest.mark.slow
 
 Condition = Callable[[Path], bool]
+SHARD = "shard-?????.parquet"  # the last of its files to be written
 KILLS: dict[str, Condition] = {
     "prepare": lambda run: (run / "config.yaml").is_file(),
     "folm": lambda run: any((run / "folm" / "checkpoints").glob("step-*/state.json")),
-    "sets": lambda run: any((run / "sets").glob("shard-*.parquet")),
+    "sets": lambda run: any((run / "sets").glob(SHARD)),
     "retriever": lambda run: any((run / "retriever" / "checkpoints").glob("step-*")),
     "evaluate": lambda run: (run / "evaluate").is_dir(),
 }
@@ -49,7 +50,7 @@ def _finished_files(folder: Path) -> dict[Path, int]:
     """Modification times of everything that a resumed run must leave alone: manifests, shards, finished stages."""
     stages = [manifest.parent for manifest in folder.rglob("manifest.json")]
     whole = {path for stage in stages for path in stage.glob("*") if path.is_file()}
-    shards = set((folder / "sets").rglob("shard-*.parquet"))
+    shards = {path for last in (folder / "sets").rglob(SHARD) for path in last.parent.glob(f"{last.stem}.*")}
     return {path: path.stat().st_mtime_ns for path in whole | shards}
 
 
