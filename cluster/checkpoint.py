@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from cluster.adapters import trainable
 from cluster.zero import gathered
 from r4t.errors import UserError
+from r4t.full_disk import full_disk_named
 
 MASTER = "master"
 
@@ -74,7 +75,9 @@ def save_state(folder: Path, module: torch.nn.Module, optimizer: Any, *, zero_st
         for slot, value in _base(optimizer).state[piece.held].items():
             value = torch.as_tensor(value)
             tensors[f"{key}.{slot}"] = (piece.of(value) if value.ndim else value).detach().to("cpu", copy=True)
-    save_file(tensors, folder / f"rank-{rank}.safetensors")
+    path = folder / f"rank-{rank}.safetensors"
+    with full_disk_named(path):
+        save_file(tensors, path)
 
 
 def load_state(folder: Path, module: torch.nn.Module, optimizer: Any, *, zero_stage: int, rank: int) -> None:

@@ -23,6 +23,7 @@ from r4t.diffusion.ema import EMA
 from r4t.diffusion.training import learning_rate
 from r4t.errors import UserError
 from r4t.evaluation.held_out import HeldOutSets
+from r4t.full_disk import full_disk_named
 from r4t.lineage import read_json, write_json
 from r4t.sets.reader import TargetSets
 from r4t.types import Floats
@@ -139,8 +140,9 @@ class DenoiserLearner(ABC):
             folder, self.engine.module, self.engine.optimizer, zero_stage=self.settings.zero_stage, rank=self.rank
         )
         if self.rank == 0:
-            save_file(self.denoiser.state_dict(), folder / WEIGHTS)
-            save_file(self.ema.state_dict(), folder / AVERAGES)
+            with full_disk_named(folder):
+                save_file(self.denoiser.state_dict(), folder / WEIGHTS)
+                save_file(self.ema.state_dict(), folder / AVERAGES)
             write_json(folder / PROGRESS, {"step": step, "ema_updates": self.ema.updates})
 
     def load(self, folder: Path) -> int:

@@ -22,6 +22,7 @@ from cluster.launch import start_deepspeed
 from cluster.zero import BUCKET_BYTES, deepspeed_config, full_weights, weight_digests
 from r4t.batch import TokenBatch
 from r4t.config import Config
+from r4t.full_disk import full_disk_named
 from r4t.grpo import importance_weights, next_token_logprobs, soft_grpo_loss
 from r4t.micro_batches import split_tokens
 from r4t.types import Floats, Ints
@@ -115,7 +116,8 @@ class PolicyLearner:
         """*Collective.* Rank 0 writes the whole weights to `path` (safetensors, Hugging Face naming)."""
         weights = full_weights(self.engine.module, self._stage, keep=self.rank == 0, bucket_bytes=bucket_bytes)
         if self.rank == 0:
-            save_file(weights, path, metadata={"format": "pt"})
+            with full_disk_named(path):
+                save_file(weights, path, metadata={"format": "pt"})
 
     def open_transfer(self, kind: str, rollouts: list[Any]) -> None:
         """*Collective.* Meets the rollout workers for GPU weight transfers (`nccl` or `ipc`)."""

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from r4t.errors import UserError
 
 
@@ -28,6 +30,10 @@ def full_disk_named(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full_disk_error(path) from error
+        raise
+    except SafetensorError as error:  # it has the system's error as text alone
+        if any(os.strerror(number) in str(error) for number in (errno.ENOSPC, errno.EDQUOT)):
             raise full_disk_error(path) from error
         raise
 

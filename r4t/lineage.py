@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from r4t.errors import UserError
-from r4t.full_disk import full_disk_error, full_disk_named
+from r4t.full_disk import full_disk_named
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".partial-"
@@ -59,10 +59,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
             temporary.replace(path)
             _sync(path.parent)
-    except SafetensorError as error:  # safetensors reports the operating system's error as text
-        if "No space left" in str(error):
-            raise full_disk_error(path) from error
-        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -6,7 +6,9 @@ import contextlib
 from pathlib import Path
 
 import pytest
+import torch
 
+from cluster.checkpoint import save_state
 from jobs.pipeline import locked
 from jobs.run import Run
 from r4t.config import Config
@@ -57,3 +59,11 @@ def test_a_run_that_cannot_be_locked_for_lack_of_space_says_so(small_disk: Path)
     _fill(small_disk)
     with pytest.raises(UserError, match="the disk is full"), locked(small_disk / "run"):
         pass
+
+
+def test_tensors_that_find_no_room_are_the_same_one_error(small_disk: Path) -> None:
+    _fill(small_disk)
+    module = torch.nn.Linear(64, 64)
+    optimizer = torch.optim.SGD(module.parameters())
+    with pytest.raises(UserError, match=r"the disk is full: .*rank-0\.safetensors was not written"):
+        save_state(small_disk, module, optimizer, zero_stage=0, rank=0)
