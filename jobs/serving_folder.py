@@ -14,7 +14,7 @@ from r4t.retriever.engines import EngineName
 from r4t.retriever.files import DESCRIPTION, ONNX, ONNX_INT8, read_description
 
 FOLDER = "serving"
-PARTS = ("distill", "retriever")
+PARTS = ("distill", "retriever")  # as `jobs.policies.PRODUCTS`, which torch comes with
 GRAPHS = {"onnx": ONNX, "onnx-int8": ONNX_INT8}
 
 

@@ -10,7 +10,7 @@ from benchmarks.study.results import CellResults, Curve, of_part
 from r4t.evaluation import svg
 from r4t.evaluation.labels import METHOD_NAMES, method_name
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e69f00", "#7f7f7f")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#000000", "#e69f00", "#7f7f7f", "#8c6d1f")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 3", "2 2 7 2", "5 5")
 SHAPES = tuple(svg.SHAPES)
 STYLE = (
