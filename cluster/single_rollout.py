@@ -30,7 +30,7 @@ class SingleRollout:
         self._worker = start_rollout(config, model_dir)
         self._loaded: tuple[Path, int] | None = None
         self._restarts = 0
-        self._began = False
+        self._ready = False
 
     def generate(
         self, queries: Sequence[tuple[int, str]], samples: int, temperature: float, seed: int
@@ -54,9 +54,9 @@ class SingleRollout:
         start = time.monotonic()
         while True:
             try:
-                if not self._began:
+                if not self._ready:  # starting has a time limit of its own
                     gather([self._worker.__ray_ready__.remote()], self._config, WHO)
-                    self._began, self.waited = True, time.monotonic() - start
+                    self._ready, self.waited = True, self.waited or time.monotonic() - start
                 return gather([ask()], self._config, WHO)[0]
             except ActorsLost as lost:
                 self._replace(lost)
@@ -68,6 +68,6 @@ class SingleRollout:
         self._restarts += 1
         self._say(f"{lost}: restart {self._restarts} of at most {limit}")
         ray.kill(self._worker)  # it may be stuck, not dead
-        self._worker = start_rollout(self._config, self._model_dir)
+        self._worker, self._ready = start_rollout(self._config, self._model_dir), False
         if self._loaded is not None:
             self._worker.load_weights.remote(*self._loaded)  # before anything it is asked from now on

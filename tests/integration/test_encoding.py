@@ -220,15 +220,17 @@ def test_an_encoder_that_stands_still_is_named_and_another_does_its_work(tmp_pat
     config = settings(tmp_path, name="wordllama")
     config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"call_timeout": 15.0})})
     encoder = base_encoder(config.encoder)
-    texts = [f"{name} {n}" for n in range(40) for name in NAMES]
+    texts = [f"{name} {n} " * 200 for n in range(40) for name in NAMES]  # long, so that the encoders are at work
     frozen: list[psutil.Process] = []
     told: list[str] = []
 
     def freeze(_: int) -> None:
-        """The first that has done a block stops."""
+        """The first that is seen at work stops."""
         if not frozen:
-            frozen.extend(one for one in descendants(os.getpid()) if "BlockEncoder" in " ".join(one.cmdline()))
-            frozen[0].send_signal(signal.SIGSTOP)
+            names = [(one, one.cmdline()[:1]) for one in descendants(os.getpid())]
+            frozen.extend(one for one, name in names if name == ["ray::MapWorker(MapBatches(BlockEncoder)).submit"])
+            for one in frozen[:1]:
+                one.send_signal(signal.SIGSTOP)
 
     found = encode_on_ray(
         config, texts, images=False, block=4, shape=(len(texts), encoder.dim), fingerprint=encoder.fingerprint(),
