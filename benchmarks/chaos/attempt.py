@@ -24,14 +24,16 @@ BEFORE = {
     "folm": ("prepare", "folm/initial", "folm/warm_start"),
     "sets": ("prepare", "folm"),
     "retriever": ("prepare", "folm", "sets"),
-    "evaluate": ("prepare", "folm", "sets", "retriever"),
-    "serve": ("prepare", "folm", "sets", "retriever"),
+    "distill": ("prepare", "folm", "sets", "retriever"),
+    "evaluate": ("prepare", "folm", "sets", "retriever", "distill"),
+    "serve": ("prepare", "folm", "sets", "retriever", "distill"),
 }
 """What a stage begins with."""
 ROLES = {
     "folm": {"rollout": "ray::RolloutWorker", "scorer": "ray::RewardScorer", "learner": "ray::PolicyLearner"},
     "sets": {"rollout": "ShardSampler", "scorer": "ShardScorer"},
     "retriever": {"learner": "ray::RetrieverLearner"},
+    "distill": {"learner": "ray::StudentLearner"},
     "evaluate": {"rollout": "ray::RolloutWorker"},
     "serve": {"replica": "ray::ServeReplica", "proxy": "ray::ProxyActor", "controller": "ray::ServeController"},
 }

@@ -197,7 +197,7 @@ def _signal(scene: Scene, role: str, number: signal.Signals) -> psutil.Process |
 
 def _recorded(attempt: Attempt) -> list[Path]:
     found = []
-    for name in ("prepare", "folm", "sets", "retriever"):
+    for name in ("prepare", "folm", "sets", "retriever", "distill"):
         manifest = read_manifest(attempt.folder / name) if name != attempt.stage else None
         found += [attempt.folder / name / file for file in (manifest or {"files": {}})["files"]]
     return sorted(path for path in found if path.is_file() and path.stat().st_size)
