@@ -127,7 +127,8 @@ class Attempt:
         found = []
         for process in _children(self.driver.pid):
             with contextlib.suppress(psutil.Error):
-                title = process.cmdline()[0] if role in SYSTEM else " ".join(process.cmdline())
+                words = process.cmdline()  # none of a process that has just begun or ended
+                title = " ".join(words[:1] if role in SYSTEM else words)
                 if wanted in title and process.status() != psutil.STATUS_ZOMBIE:
                     found.append((process.create_time(), process.pid, process))
         return [process for *_, process in sorted(found, key=lambda one: one[:2])]
