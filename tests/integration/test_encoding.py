@@ -237,8 +237,8 @@ def test_an_encoder_that_stands_still_is_named_and_another_does_its_work(tmp_pat
         advance=freeze, say=told.append,
     )  # fmt: skip
     np.testing.assert_allclose(found, encoder.encode(texts), atol=1e-5)
-    assert len(told) == 1
-    assert re.match(rf"an encoder \(process {frozen[0].pid} on .*\) was not heard of for 15 s \(cluster.call", told[0])
+    named = rf"an encoder \(process {frozen[0].pid} on .*\) was not heard of for 15 s \(cluster.call"
+    assert [one for one in told if re.match(named, one)], told  # on a busy machine another may be late too
 
 
 @pytest.mark.parametrize("reduce", ["truncate", "pca"])
