@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.chaos.attempt import ROLES, Attempt, HungError
+from benchmarks.chaos.attempt import BEFORE, ROLES, Attempt, HungError
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.volume import Volume
 from r4t.errors import UserError
@@ -197,7 +197,7 @@ def _signal(scene: Scene, role: str, number: signal.Signals) -> psutil.Process |
 
 def _recorded(attempt: Attempt) -> list[Path]:
     found = []
-    for name in ("prepare", "folm", "sets", "retriever", "distill"):
+    for name in BEFORE["serve"]:
         manifest = read_manifest(attempt.folder / name) if name != attempt.stage else None
         found += [attempt.folder / name / file for file in (manifest or {"files": {}})["files"]]
     return sorted(path for path in found if path.is_file() and path.stat().st_size)

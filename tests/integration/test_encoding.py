@@ -226,11 +226,10 @@ def test_an_encoder_that_stands_still_is_named_and_another_does_its_work(tmp_pat
 
     def freeze(_: int) -> None:
         """The first that is seen at work stops."""
-        if not frozen:
-            names = [(one, one.cmdline()[:1]) for one in descendants(os.getpid())]
-            frozen.extend(one for one, name in names if name == ["ray::MapWorker(MapBatches(BlockEncoder)).submit"])
-            for one in frozen[:1]:
+        for one in descendants(os.getpid()):
+            if not frozen and one.cmdline()[:1] == ["ray::MapWorker(MapBatches(BlockEncoder)).submit"]:
                 one.send_signal(signal.SIGSTOP)
+                frozen.append(one)
 
     found = encode_on_ray(
         config, texts, images=False, block=4, shape=(len(texts), encoder.dim), fingerprint=encoder.fingerprint(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
+from cluster import single_rollout
 from cluster.launch import ActorsLost, gather
 from cluster.preemption import Notices
 from cluster.session import start
@@ -48,6 +50,24 @@ def cluster() -> Iterator[None]:
 
 def worker(**arguments: Any) -> Any:
     return ray.remote(worker_class()).options(num_cpus=0).remote(**arguments)
+
+
+def slow_engine_class() -> type:
+    """The first is lost as soon as it is asked; those after it take 6 seconds to start, and 6 to answer."""
+
+    class SlowEngine:
+        def __init__(self, mark: Path) -> None:
+            self.first = not mark.exists()
+            mark.touch()
+            time.sleep(0 if self.first else 6)
+
+        def generate(self, queries: list[Any], **_: Any) -> list[Any]:
+            if self.first:
+                os._exit(1)
+            time.sleep(6)
+            return queries
+
+    return SlowEngine
 
 
 def limit(seconds: float) -> Config:
@@ -114,3 +134,14 @@ def test_a_dead_actor_has_no_node_to_leave() -> None:
 def test_a_constructor_that_raises_is_no_loss() -> None:
     with pytest.raises(ray.exceptions.ActorDiedError, match="cannot start"):
         gather([worker(broken=True).answer.remote(0)], limit(120), "workers")
+
+
+def test_starting_another_engine_takes_nothing_from_the_time_to_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ray.remote(slow_engine_class()).options(num_cpus=0)
+    monkeypatch.setattr(single_rollout, "start_rollout", lambda *_: engine.remote(tmp_path / "mark"))
+    said: list[str] = []
+    worker = single_rollout.SingleRollout(limit(11), tmp_path, said.append)
+    assert worker.generate([(0, "tea")], 1, 1.0, 0) == [(0, "tea")]
+    assert len(said) == 1, said
