@@ -82,15 +82,7 @@ def start(address: str | None = None, hook: str | None = None) -> None:
     where = address or os.environ.get("RAY_ADDRESS") or "local"
     if where == "local":
         os.environ.setdefault(WORKER_PROCESS_SETUP_HOOK_ENV_VAR, HOOK)
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **extra,
-        )
+        _start_local(extra)
         return
     try:
         _knock(where)
@@ -104,6 +96,26 @@ def start(address: str | None = None, hook: str | None = None) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise _no_cluster(where, error) from error
+
+
+def _start_local(extra: dict[str, Any]) -> None:
+    try:
+        ray.init(
+            address="local",
+            num_cpus=cores(),
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+            **extra,
+        )
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray raises a bare Exception
+            raise
+        raise UserError(
+            f"Ray's own processes did not start within the 30 s that it gives them (load {os.getloadavg()[0]:.0f} on"
+            f" {cores()} cores): repeat the command when this machine has less to do"
+        ) from error
 
 
 def _no_cluster(where: str, error: Exception) -> UserError:

@@ -65,7 +65,8 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     an earlier stage is missing.
     """
     wanted = check_stage(stage, config)
-    mirror = _fetched(folder, config)
+    with stopping_cleanly():
+        mirror = _fetched(folder, config)
     check_same_config(folder, config)
     left = _left(folder, wanted)
     if not left:

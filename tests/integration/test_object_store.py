@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from object_store import BUCKET, Way, s3_server, variables
-from support import ROOT, TINY, assert_user_error, r4t, wait_for
+from support import R4T, ROOT, TINY, assert_user_error, environment, r4t, wait_for
 
 from cluster.ports import free_port
 from jobs.mirroring import Mirror, mirroring
@@ -245,6 +246,22 @@ def test_a_store_that_does_not_answer_stops_a_run_before_it_works(tmp_path: Path
     )  # fmt: skip
     assert_user_error(done, "cannot be reached")
     assert not (tmp_path / "run" / "prepare").exists()
+
+
+def test_sigterm_while_a_run_waits_for_the_store_is_said(tmp_path: Path, s3: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        there = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        command = [R4T, "run", TINY, "--stage", "prepare", "--run-dir", tmp_path / "run"]
+        driver = subprocess.Popen(
+            [*command, "--set", f"cluster.mirror=s3://{BUCKET}/m"],
+            stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment(s3 | there),
+        )  # fmt: skip
+        silent.settimeout(60)
+        silent.accept()
+        driver.terminate()
+        _, said = driver.communicate(timeout=60)
+    assert driver.returncode == 143, said
+    assert said == "stopped by SIGTERM; the same command resumes the run\n"
 
 
 def test_a_run_that_lost_its_directory_goes_on_from_the_store(tmp_path: Path, s3: dict[str, str]) -> None:

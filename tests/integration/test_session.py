@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -24,11 +25,12 @@ assert not ray.is_initialized()
 """
 
 
-def _start_session() -> subprocess.Popen[str]:
+def _start_session(stderr: int | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", SESSION],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd=ROOT,
         env=environment(),
@@ -56,6 +58,31 @@ def test_local_sessions_stand_side_by_side_and_a_killed_one_leaves_nothing() -> 
         for process in (first, second):
             process.kill()
             process.wait()
+
+
+def test_a_node_that_does_not_come_up_is_one_message_and_leaves_nothing() -> None:
+    starting = _start_session(stderr=subprocess.PIPE)
+    try:
+        wait_for("its raylet", lambda: bool(_raylets(starting)), timeout=60, every=0.01)
+        _raylets(starting)[0].suspend()
+        children = descendants(starting.pid)
+        _, said = starting.communicate(timeout=120)
+    finally:
+        starting.kill()
+    assert starting.returncode == 1
+    last = said.strip().splitlines()[-1]
+    assert "UserError: Ray's own processes did not start within the 30 s" in last, said
+    assert "repeat the command when this machine has less to do" in last
+    assert_all_end(children)
+
+
+def _raylets(driver: subprocess.Popen[str]) -> list[psutil.Process]:
+    found = []
+    for child in descendants(driver.pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if child.name() == "raylet":
+                found.append(child)
+    return found
 
 
 def test_too_few_cpus_is_said_before_anything_is_written(tmp_path: Path) -> None:
