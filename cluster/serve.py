@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 
 from cluster.launch import NodeEndedError
 from cluster.serve_watch import watch_proxies
+from cluster.session import log_folder
 from cluster.writer import open_writer, writer_options
 from r4t.config import Serve
 from r4t.errors import UserError
@@ -164,14 +165,22 @@ def _deployed(stopped: threading.Event, settings: Serve) -> bool:
             continue
         if application.status == "RUNNING":
             return True
-        reason = " ".join([application.message, *(one.message for one in application.deployments.values())]).strip()
+        reason = "\n".join([application.message, *(one.message for one in application.deployments.values())]).strip()
         if application.status == "DEPLOY_FAILED":
-            raise UserError(f"the endpoint did not start: {reason}")
+            raise UserError(
+                f"the endpoint did not start: {_last_line(reason)}"
+                f" (the replicas' own output is in {log_folder()}/serve)"
+            )
         if time.monotonic() - said > PATIENCE:
             said = time.monotonic()
             free = f"a replica needs {settings.replica_cpus:g} CPUs (serve.replica_cpus), {_free_cpus():g} are free"
-            log.warning("the endpoint is not up yet: %s", " ".join([f"{free}.", reason]).strip())
+            log.warning("the endpoint is not up yet: %s. %s", free, " ".join(reason.split()))
     return False
+
+
+def _last_line(message: str) -> str:
+    """Of a traceback what went wrong; of a mistake that R4T names the text alone."""
+    return message.rpartition("\n")[2].removeprefix(f"{UserError.__module__}.{UserError.__qualname__}: ")
 
 
 def _free_cpus() -> float:

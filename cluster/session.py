@@ -54,7 +54,7 @@ def session(config: Config, address: str | None = None, storage: Path | None = N
     except UserError:
         raise
     except Exception as error:
-        error.add_note(f"The actors' own output is in {_log_folder()}")
+        error.add_note(f"The actors' own output is in {log_folder()}")
         raise
     finally:
         ray.shutdown()
@@ -132,6 +132,7 @@ def _knock(where: str) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _log_folder() -> str:
+def log_folder() -> str:
+    """Where this node's processes write what they say."""
     node = ray._private.worker._global_node
     return node.get_logs_dir_path() if node else "the logs folder of the Ray session, on every node"

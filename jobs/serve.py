@@ -23,6 +23,7 @@ from r4t.serving.methods import Writer
 from r4t.serving.patience import patient_protocol
 from r4t.serving.version import open_version
 from r4t.serving.watched import watched_app
+from r4t.verify import verify
 
 KEPT_ALIVE = 75  # seconds, longer than clients keep theirs: who closes first must not be who is asked
 
@@ -61,7 +62,7 @@ def serve_on_ray(
     path = settings.encoder_path
     lineage = open_version(folders, settings.engine, settings.threads, encoder_path=path).lineage  # here mistakes show
     if settings.folm:
-        lineage = with_writer(lineage, policy_lineage(source))
+        lineage = with_writer(lineage, _whole_policy(source))
     if not port:
         raise UserError("--port 0 works with --lite alone: give the port that Ray's proxies listen on")
     listen(host, port).close()
@@ -89,10 +90,21 @@ def serve_on_ray(
 
 def _writer(run: Path) -> Writer:
     """The run's language model in this process, which with it needs torch."""
-    policy_lineage(run)  # a mistake shows before torch is loaded
+    _whole_policy(run)  # a mistake shows before torch is loaded
     from cluster.writer import open_writer
 
     return open_writer(run)
+
+
+def _whole_policy(run: Path) -> str:
+    """The lineage of a run's language model. Raises UserError where there is none, or not as it was written."""
+    lineage = policy_lineage(run)
+    if problems := verify(run / "folm"):
+        raise UserError(
+            "the language model is not as it was written:\n  " + "\n  ".join(problems) + "\n"
+            "Restore what changed, or serve without --folm (serve.folm=false)"
+        )
+    return lineage
 
 
 def server_config(app: object, settings: Serve) -> uvicorn.Config:

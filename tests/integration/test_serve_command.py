@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 import pytest
 from serve_process import served
-from support import R4T, ROOT, assert_user_error, environment, r4t, wait_for
+from support import R4T, ROOT, assert_user_error, environment, flip, r4t, wait_for
 from taught_policy import teach
 
 from benchmarks.serve_load import offered
@@ -59,6 +59,16 @@ def ask():
 
 threading.Thread(target=ask).start()
 app(["serve", sys.argv[2], "--lite", "--port", sys.argv[1]], standalone_mode=False)
+"""
+DEPLOY = """
+import sys
+from cluster.serve import run
+from cluster.serve_worker import HOOK, prepare
+from cluster.session import start
+
+prepare()
+start("local", HOOK)
+run({"folders": [sys.argv[1]], "serve": {}}, "127.0.0.1", int(sys.argv[2]), lambda: print("ready"))
 """
 
 
@@ -183,6 +193,32 @@ def test_a_replica_without_a_place_is_named_and_sigterm_ends_the_wait(folder: Pa
     assert "a replica needs 512 CPUs (serve.replica_cpus), " in line
     assert process.returncode == 0
     assert out.rstrip().endswith("r4t serve: stopped"), out
+
+
+def test_a_language_model_that_is_damaged_is_refused_before_anything_starts(folder: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(folder.parent / "run", tmp_path / "run"))
+    teach(run, ["leek soup"], ["raw leek"])
+    weights = run / "folm" / "policy" / "model.safetensors"
+    flip(weights, weights.stat().st_size // 2)
+    for way in ((), ("--lite",)):
+        done = r4t("serve", run, "--folm", "--port", str(free_port()), *way)
+        assert_user_error(done, "the language model is not as it was written", str(weights), "without --folm")
+
+
+@pytest.mark.slow
+def test_a_replica_that_cannot_start_ends_the_deployment_with_its_reason(tmp_path: Path) -> None:
+    """As where a folder is on the driver's node alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", DEPLOY, tmp_path, str(free_port())],
+        capture_output=True, text=True, timeout=300, env=environment({"RAY_worker_niceness": "0"}), cwd=ROOT,
+    )  # fmt: skip
+    assert (done.returncode, "ready" in done.stdout) == (1, False), done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    said = f"UserError: the endpoint did not start: no exported retriever in {tmp_path}: write one with `r4t export"
+    assert said in last, done.stderr
+    logs = re.search(r"the replicas' own output is in (\S+)\)", last)
+    assert logs
+    assert list(Path(logs[1]).glob("replica_*")), "where it is said to be"
 
 
 @contextmanager
