@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,10 +82,15 @@ def start(address: str | None = None, hook: str | None = None) -> None:
         os.environ.setdefault(name, value)
     extra: dict[str, Any] = {"runtime_env": {"worker_process_setup_hook": hook}} if hook else {}
     where = address or os.environ.get("RAY_ADDRESS") or "local"
-    if where == "local":
-        os.environ.setdefault(WORKER_PROCESS_SETUP_HOOK_ENV_VAR, HOOK)
-        _start_local(extra)
-        return
+    with _own_handler():
+        if where == "local":
+            os.environ.setdefault(WORKER_PROCESS_SETUP_HOOK_ENV_VAR, HOOK)
+            _start_local(extra)
+        else:
+            _join(where, extra)
+
+
+def _join(where: str, extra: dict[str, Any]) -> None:
     try:
         _knock(where)
         ray.init(address=where, logging_level=logging.ERROR, log_to_driver=False, **extra)
@@ -116,6 +123,25 @@ def _start_local(extra: dict[str, Any]) -> None:
             f"Ray's own processes did not start within the 30 s that it gives them (load {os.getloadavg()[0]:.0f} on"
             f" {cores()} cores): repeat the command when this machine has less to do"
         ) from error
+
+
+@contextmanager
+def _own_handler() -> Iterator[None]:
+    """Keeps the process's handler of SIGTERM, where it has one, while Ray starts.
+
+    Ray puts those in its place that leave with 1 or 15 and say nothing, and one of C++, of which Python does not know,
+    that aborts: hence the handler is set again.
+    """
+    own, replace = signal.getsignal(signal.SIGTERM), ray._private.utils.set_sigterm_handler
+    if own in (None, signal.SIG_DFL) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = replace
+        signal.signal(signal.SIGTERM, own)
 
 
 def _no_cluster(where: str, error: Exception) -> UserError:

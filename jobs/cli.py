@@ -12,6 +12,7 @@ import typer
 
 from jobs import catalog, cluster_commands, interop, mirror_commands, serving_commands, sets_commands
 from jobs.options import Address, AsJson, Overrides, RunFolder
+from jobs.stopping import stopping_cleanly
 from r4t.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -263,7 +264,8 @@ def verify(
 def entry() -> None:
     """Runs a command. A user's mistake is one message and exit code 2; a bug keeps its traceback."""
     try:
-        app()
+        with stopping_cleanly():
+            app()
     except UserError as error:
         cause = getattr(error, "cause", None) or error  # Ray wraps what an actor raised
         print(f"error: {printable(str(cause))}", file=sys.stderr)

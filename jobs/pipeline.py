@@ -5,14 +5,10 @@ from __future__ import annotations
 import fcntl
 import importlib
 import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import IO
 
 from jobs import attempt
@@ -65,8 +61,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     an earlier stage is missing.
     """
     wanted = check_stage(stage, config)
-    with stopping_cleanly():
-        mirror = _fetched(folder, config)
+    mirror = _fetched(folder, config)
     check_same_config(folder, config)
     left = _left(folder, wanted)
     if not left:
@@ -84,7 +79,6 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         locked(folder),
         PeakMemory() as memory,
         _session(config, address, needs_ray, folder),
-        stopping_cleanly(),
         mirroring(mirror),
     ):
         save_config(folder, config)
@@ -177,30 +171,6 @@ def _lock(handle: IO[str], patience: float) -> bool:
             time.sleep(0.2)
         else:
             return True
-
-
-@contextmanager
-def stopping_cleanly() -> Iterator[None]:
-    """Turns SIGTERM into an exception, so that actors and files are closed and the run can be resumed."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        print("stopped by SIGTERM; the same command resumes the run", file=sys.stderr)
-        raise SystemExit(128 + number)
-
-    def swallowed(what: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised in a finaliser, which is where a signal may find the process: once more."""
-        if what.exc_type is SystemExit:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        else:
-            hook(what)
-
-    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
-    sys.unraisablehook = swallowed
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        sys.unraisablehook = hook
 
 
 def _fetched(folder: Path, config: Config) -> Mirror | None:

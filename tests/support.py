@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import subprocess
@@ -86,6 +87,16 @@ def flip(path: Path, place: int, bit: int = 0) -> Callable[[], None]:
 def descendants(pid: int) -> list[psutil.Process]:
     """The processes that a run started."""
     return psutil.Process(pid).children(recursive=True)
+
+
+def raylets(pid: int) -> list[psutil.Process]:
+    """Of the Ray nodes that a process started."""
+    found = []
+    for process in descendants(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):  # others come and go
+            if process.name() == "raylet":
+                found.append(process)
+    return found
 
 
 def _is_agent(process: psutil.Process) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from folm_runs import actors
-from support import R4T, assert_all_end, descendants, environment, wait_for
+from support import R4T, assert_all_end, environment, raylets, wait_for
 
 from jobs.run import save_config
 from r4t.lineage import read_json
@@ -102,8 +102,7 @@ def test_a_driver_whose_node_has_ended_says_so_at_once_and_goes_on_when_asked_ag
         wait_for("an answer", lambda: "evaluate zero_shot" in log.read_text() or driver.poll() is not None, timeout=300)
         frozen = actors(driver, "RolloutWorker")[-1]
         frozen.send_signal(signal.SIGSTOP)
-        raylet = [one for one in descendants(driver.pid) if one.name() == "raylet"]
-        raylet[0].kill()
+        raylets(driver.pid)[0].kill()
         assert_all_end([frozen], timeout=10)
         assert driver.wait(timeout=120) == 2, log.read_text()[-4000:]
     finally:

@@ -20,7 +20,18 @@ from pathlib import Path
 import httpx
 import pytest
 from serve_process import served
-from support import R4T, ROOT, assert_user_error, environment, flip, r4t, wait_for
+from support import (
+    R4T,
+    ROOT,
+    assert_all_end,
+    assert_user_error,
+    descendants,
+    environment,
+    flip,
+    r4t,
+    raylets,
+    wait_for,
+)
 from taught_policy import teach
 
 from benchmarks.serve_load import offered
@@ -219,6 +230,18 @@ def test_a_replica_that_cannot_start_ends_the_deployment_with_its_reason(tmp_pat
     logs = re.search(r"the replicas' own output is in (\S+)\)", last)
     assert logs
     assert list(Path(logs[1]).glob("replica_*")), "where it is said to be"
+
+
+@pytest.mark.slow
+def test_an_endpoint_whose_ray_node_ends_says_so(folder: Path) -> None:
+    options = ("--port", str(free_port()), "--set", "serve.replica_cpus=0.5")
+    with served(folder, *options, stderr=subprocess.PIPE) as (_, process):
+        children = descendants(process.pid)
+        raylets(process.pid)[0].kill()
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 2, said
+    assert said.count("error: the Ray node that this command runs on has ended") == 1, said
+    assert_all_end(children)
 
 
 @contextmanager
