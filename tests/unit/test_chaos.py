@@ -19,7 +19,7 @@ from support import wait_for
 from benchmarks.chaos import compare, report
 from benchmarks.chaos.attempt import BEFORE, MARK, Attempt
 from benchmarks.chaos.clock import Clock
-from benchmarks.chaos.faults import _flip, faults_of
+from benchmarks.chaos.faults import Scene, _flip, faults_of, terminate
 from benchmarks.chaos.volume import Volume, can_mount
 from r4t.lineage import write_manifest
 
@@ -215,3 +215,40 @@ def test_the_table_counts_ended_attempts_alone_and_names_problems(tmp_path: Path
     assert text.startswith("Before.\n<!-- chaos -->\n")
     assert text.endswith("<!-- /chaos -->\nAfter.\n")
     assert "old" not in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "finished", "problems"),
+    [
+        ("sys.exit(143)", False, []),
+        ("sys.exit(1)", False, ["SIGTERM ended in exit 1"]),
+        (None, False, ["SIGTERM ended in exit -15"]),
+        (None, True, []),  # the driver was on its way out
+    ],
+)
+def test_a_driver_leaves_with_143_after_sigterm(
+    answer: str | None, finished: bool, problems: list[str], tmp_path: Path
+) -> None:
+    handler = f"signal.signal(signal.SIGTERM, lambda *_: {answer}); " if answer else ""
+
+    class Driver(Attempt):
+        @property
+        def command(self) -> list[str]:
+            code = f"import signal, sys, time; {handler}print('up', flush=True); time.sleep(60)"
+            return [sys.executable, "-c", code]
+
+    for part in BEFORE["sets"]:
+        (tmp_path / "base" / part).mkdir(parents=True)
+    (tmp_path / "base" / "config.yaml").write_text("task: oar\n")
+    attempt = Driver(tmp_path / "base", tmp_path / "run", "sets", [], {}, tmp_path / "log")
+    if finished:
+        (tmp_path / "run" / "sets").mkdir()
+        write_manifest(tmp_path / "run" / "sets", stage="sets", config={}, inputs={}, files=[], metrics={})
+    scene = Scene(attempt=attempt, rng=random.Random(0))
+    try:
+        wait_for("the driver", lambda: "up" in attempt.said(), timeout=60)
+        assert terminate(scene, "driver")
+        assert scene.problems == problems
+        assert not terminate(scene, "driver"), "it is gone"
+    finally:
+        scene.end()
