@@ -12,7 +12,7 @@ import typer
 
 from jobs import catalog, cluster_commands, interop, mirror_commands, serving_commands, sets_commands
 from jobs.options import Address, AsJson, Overrides, RunFolder
-from jobs.stopping import stopping_cleanly
+from jobs.sigterm import stopping_cleanly
 from r4t.errors import UserError, printable
 
 if TYPE_CHECKING:

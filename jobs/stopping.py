@@ -1,11 +1,9 @@
-"""SIGTERM ends a command with code 143; while a loop trains, after its step and a checkpoint."""
+"""SIGTERM while a loop trains: finish the step, write a checkpoint, leave with code 143."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,30 +12,6 @@ from types import FrameType
 import psutil
 
 from cluster.pre_stop import MARK
-
-
-@contextmanager
-def stopping_cleanly() -> Iterator[None]:
-    """Turns SIGTERM into SystemExit with 143, so that actors and files are closed and the run can be resumed."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        print("stopped by SIGTERM; the same command resumes the run", file=sys.stderr)
-        raise SystemExit(128 + number)
-
-    def swallowed(what: sys.UnraisableHookArgs) -> None:
-        """Python drops what is raised in a finaliser, which is where a signal may find the process: once more."""
-        if what.exc_type is SystemExit:
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        else:
-            hook(what)
-
-    before, hook = signal.signal(signal.SIGTERM, stop), sys.unraisablehook
-    sys.unraisablehook = swallowed
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        sys.unraisablehook = hook
 
 
 class Stop:

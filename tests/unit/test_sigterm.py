@@ -7,7 +7,7 @@ import sys
 
 CODE = """
 import signal, time
-from jobs.stopping import stopping_cleanly
+from jobs.sigterm import stopping_cleanly
 
 class Finalised:
     def __del__(self):
