@@ -226,7 +226,7 @@ def test_the_table_counts_ended_attempts_alone_and_names_problems(tmp_path: Path
         (None, True, []),  # the driver was on its way out
     ],
 )
-def test_a_driver_leaves_with_143_after_sigterm(
+def test_what_a_driver_leaves_with_after_sigterm_is_judged(
     answer: str | None, finished: bool, problems: list[str], tmp_path: Path
 ) -> None:
     handler = f"signal.signal(signal.SIGTERM, lambda *_: {answer}); " if answer else ""
