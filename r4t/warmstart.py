@@ -1,7 +1,7 @@
 """The teacher of the policy's supervised warm start: it composes fan-outs, the policy learns to write them.
 
 `neighbours` needs no labels: items near the query, spread apart, each described by a few words of its name.
-`sets` lists the items of the query's own training set (WSCR).
+`sets` lists the items of the query's own training set (WSCR): whole names in any order, or excerpts `in_order`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ def teach(dataset: Dataset, query_rows: Sequence[int], k: int, config: WarmStart
         references = dataset.queries[row].references if config.source == "sets" else ()
         fanouts = []
         for _ in range(config.fanouts_per_query):
-            chosen = [int(item) for item in rng.permutation(references)[:k]]
+            listed = references if config.in_order else rng.permutation(references)
+            chosen = [int(item) for item in listed[:k]]
             rest = _spread(cosine[i], near[i], dataset.item_vectors, k - len(chosen), config, rng)
             names = [dataset.item_names[item] for item in [*chosen, *rest]]
-            fanouts.append([name if j < len(chosen) else excerpt(name, rng) for j, name in enumerate(names)])
+            whole = 0 if config.in_order else len(chosen)
+            fanouts.append([*names[:whole], *(excerpt(name, rng) for name in names[whole:])])
         lessons.append(fanouts)
     return lessons
 

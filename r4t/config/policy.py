@@ -49,6 +49,15 @@ class WarmStart(Section):
     pool: int = Field(200, ge=1)  # items near the query from which the teacher draws
     noise: float = 1.0  # scale of the Gumbel noise on the teacher's scores
     redundancy: float = 0.5  # penalty on similarity to the rows already chosen
+    in_order: bool = False  # sets: excerpts of names in the set's own order, not whole names in any order
+
+    @model_validator(mode="after")
+    def _order_needs_sets(self) -> WarmStart:
+        if self.in_order and self.source != "sets":
+            raise ValueError(
+                "in_order is the order of a training set: set warm_start.source to 'sets', or in_order to false"
+            )
+        return self
 
 
 class Alarms(Section):

@@ -1,4 +1,4 @@
-"""Tokenizer, credit per token, token batches and the warm start's teacher."""
+"""Tokenizer, credit per token and token batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from r4t.policy import (
     train_tokenizer,
 )
 from r4t.types import Completion, ScoredBatch
-from r4t.warmstart import excerpt
 
 NAMES = ["beef stew with carrots", "apple pie", "crème brûlée", "tomato soup", "green salad", "rye bread"]
 
@@ -182,14 +181,6 @@ def test_a_fresh_policy_starts_from_what_the_encoder_knows_of_its_tokens(
     create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=2), seed=0, words=words)
     saved = load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"].numpy()
     np.testing.assert_array_equal(saved[: len(words)], words)
-
-
-@given(st.sampled_from([*NAMES, "Soup (Rotriewesuppe)", "with", "'Best' pie, ever"]), st.integers(0, 100))
-def test_excerpts_are_short_spans_of_the_name(name: str, seed: int) -> None:
-    words = excerpt(name, np.random.default_rng(seed)).split()
-    assert 1 <= len(words) <= 4
-    assert len(words) == 1 or words[-1] not in {"with", "and", "in"}
-    assert all(word in name.lower() for word in words)
 
 
 def test_defaults_are_consistent() -> None:
