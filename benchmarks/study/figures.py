@@ -15,7 +15,8 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 3", "2 2 7 2", "5 5")
 SHAPES = tuple(svg.SHAPES)
 STYLE = (
     ".halo { paint-order: stroke; stroke: #fff; stroke-width: 3px; } .axis { font-style: italic; }\n"
-    ".whisker { stroke: #646a75; fill: none; } .front { fill: none; stroke: #9aa0aa; stroke-dasharray: 1 3; }\n"
+    ".whisker, .leader { stroke: #646a75; fill: none; } .leader { stroke-width: 0.8; }\n"
+    ".front { fill: none; stroke: #9aa0aa; stroke-dasharray: 1 3; }\n"
 ) + "".join(f"polyline.s{i} {{ stroke: {c}; }} .s{i}:not(polyline) {{ fill: {c}; }}\n" for i, c in enumerate(COLOURS))
 ABLATED = {
     "distinct": "Distinct items in a set",

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
+from r4t.evaluation.label_places import Box, place_labels
+
 WIDTH = 360
 CHARACTER = 6.6  # width of one label character in the page's font, rounded up
 
@@ -181,21 +183,23 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
     ]
     parts.append(text((left + WIDTH - right) / 2, height - 3, f"{x_label} →", "middle", "axis"))
     parts.append(text(4, 12, f"↑ {y_label}", "start", "axis"))
-    labels: list[str] = []
     front = pareto_front([(dot.x, dot.y) for dot in dots])
     if len(front) > 1:
         path = " ".join(f"{px(dots[i].x):.1f},{py(dots[i].y):.1f}" for i in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
-    reach = [(max(px(d.x + d.x_error) - px(d.x), 6), max(py(d.y - d.y_error) - py(d.y), 6)) for d in dots]
-    taken = [(px(d.x) - rx, py(d.y) - ry, px(d.x) + rx, py(d.y) + ry) for d, (rx, ry) in zip(dots, reach, strict=True)]
-    for dot, (beside, _) in zip(dots, reach, strict=True):
-        x, y = px(dot.x), py(dot.y)
-        cross = f"M{px(dot.x - dot.x_error):.1f} {y:.1f}H{px(dot.x + dot.x_error):.1f}"
-        cross += f"M{x:.1f} {py(dot.y - dot.y_error):.1f}V{py(dot.y + dot.y_error):.1f}"
-        parts.append(f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape))
-        labels.append(_place_label(dot.label, x, y, beside + 4, taken, left, height - bottom))
+    boxes: list[Box] = []
+    marks: list[str] = []
+    for dot in dots:
+        x, y, beside, above = px(dot.x), py(dot.y), px(dot.x + dot.x_error), py(dot.y + dot.y_error)
+        cross = f"M{2 * x - beside:.1f} {y:.1f}H{beside:.1f}M{x:.1f} {2 * y - above:.1f}V{above:.1f}"
+        marks.append(f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape))
+        reach_x, reach_y = max(beside - x, 6), max(y - above, 6)
+        boxes.append(Box(x - reach_x, y - reach_y, x + reach_x, y + reach_y))
+    leaders, labels = _labels([dot.label for dot in dots], boxes, Box(left, 4, WIDTH, height - bottom))
     described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
-    return figure(title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *labels])
+    return figure(
+        title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *leaders, *marks, *labels]
+    )
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -275,29 +279,26 @@ def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:
     return parts, y + 18
 
 
-def _place_label(
-    label: str,
-    x: float,
-    y: float,
-    beside: float,
-    taken: list[tuple[float, float, float, float]],
-    left: float,
-    floor: float,
-) -> str:
-    """The label beside its dot, on the first of the sides where it covers least of what stands already."""
-    width = CHARACTER * len(label)
-    sides = [(x + beside, y + 4), (x - beside - width, y + 4)]
-    sides += [(x + dx, y + dy) for dy in (-10, 18, -22, 30, -34, 42) for dx in (-width / 2, 6, -6 - width)]
-    boxes = [(at, base - 10, at + width, base + 3) for at, base in sides]
-    inside = [box for box in boxes if box[0] >= left and box[2] <= WIDTH and box[1] >= 14 and box[3] <= floor]
-    box = min(inside or boxes[:1], key=lambda one: sum(_overlap(one, other) for other in taken))
-    taken.append(box)
-    return text(min(box[0], WIDTH - width), box[3] - 3, label, style="halo")
+def _labels(words: Sequence[str], marks: Sequence[Box], within: Box) -> tuple[list[str], list[str]]:
+    """The lines that lead to labels, and the labels."""
+    leaders: list[str] = []
+    labels: list[str] = []
+    placed = place_labels(marks, [CHARACTER * len(label) for label in words], 13, within)
+    for label, mark, place in zip(words, marks, placed, strict=True):
+        if place.leader:
+            (x, y), (to_x, to_y) = place.leader
+            leaders.append(f'<path class="leader" d="M{x:.1f} {y:.1f}L{to_x:.1f} {to_y:.1f}"/>')
+        anchor, at = _flush(place.box, place.leader[1][0] if place.leader else mark.middle[0])
+        labels.append(text(at, place.box.bottom - 3, label, anchor, "halo"))
+    return leaders, labels
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
-    """The area that two boxes share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+def _flush(box: Box, toward: float) -> tuple[str, float]:
+    """The anchor and x of a label: its letters may need less than its box, so they begin at the mark's side of it."""
+    share = (toward - box.left) / (box.right - box.left)
+    if share < 0.3:
+        return "start", box.left
+    return ("end", box.right) if share > 0.7 else ("middle", box.middle[0])
 
 
 def _label_room(labels: Sequence[str]) -> float:
