@@ -73,7 +73,7 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool =
     log: both axes are logarithmic, with ticks at powers of two and of ten; every value must be positive.
     """
     legend, legend_height = _legend(lines) if len(lines) > 1 and not named else ([], 0)
-    room = 14 + CHARACTER * max(len(line.label) for line in lines) if named else 10
+    room = 34 + CHARACTER * max(len(line.label) for line in lines) if named else 10
     left, right, top, bottom = 46, room, 10 + legend_height, 34
     height = (232 if named else 192) + legend_height
     if log:
@@ -107,8 +107,10 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool =
             parts += [_mark(px(x), py(y), 3, line.style, line.shape) for x, y in line.points]
     if named:
         ends = [py(line.points[-1][1]) for line in lines]
-        for line, y in zip(lines, spread_out(ends, 13, top + 4, height - bottom), strict=True):
-            parts.append(text(px(line.points[-1][0]) + 8, y + 4, line.label))
+        for line, end, y in zip(lines, ends, spread_out(ends, 13, top + 4, height - bottom), strict=True):
+            x = px(line.points[-1][0])
+            parts.append(f'<path class="leader" d="M{x + 5:.1f} {end:.1f}L{x + 15:.1f} {y:.1f}"/>')
+            parts.append(_mark(x + 20, y, 3.5, line.style, line.shape) + text(x + 28, y + 4, line.label))
     last = ", ".join(f"{line.label} from {line.points[0][1]:.3g} to {line.points[-1][1]:.3g}" for line in lines)
     return figure(title, f"{title} over {x_label}: {last}", WIDTH, height, [*legend, *parts])
 
@@ -224,20 +226,24 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """`places` moved as little as a sweep can so that neighbours are `gap` apart and all lie in [low, high].
+    """`places` moved so that neighbours are `gap` apart and all lie in [low, high], by the least sum of squares.
 
-    Where there is no room for all, they run over `high`.
+    Isotonic regression of what is left of each place without the gaps below it: those that crowd share one mean. Where
+    there is no room for all, they run over `high`.
     """
     order = sorted(range(len(places)), key=lambda i: places[i])
+    blocks: list[tuple[float, int]] = []  # sum and number of places that stand `gap` apart
+    for rank, i in enumerate(order):
+        total, count = places[i] - rank * gap, 1
+        while blocks and blocks[-1][0] / blocks[-1][1] >= total / count:
+            before, several = blocks.pop()
+            total, count = total + before, count + several
+        blocks.append((total, count))
+    levels = [total / count for total, count in blocks for _ in range(count)]
+    ceiling = high - (len(places) - 1) * gap
     moved = [0.0] * len(places)
-    ceiling = high
-    for i in reversed(order):  # up from the bottom, so that nothing runs over ...
-        moved[i] = min(places[i], ceiling)
-        ceiling = moved[i] - gap
-    floor = low
-    for i in order:  # ... then down where that went too far
-        moved[i] = max(moved[i], floor)
-        floor = moved[i] + gap
+    for rank, (i, level) in enumerate(zip(order, levels, strict=True)):
+        moved[i] = max(low, min(level, ceiling)) + rank * gap
     return moved
 
 

@@ -6,9 +6,11 @@ import itertools
 import re
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 
 from benchmarks.side_by_side import side_by_side
 from r4t.evaluation import svg
@@ -50,6 +52,16 @@ def test_names_stand_at_the_ends_and_do_not_cover_each_other() -> None:
     assert all(places[f"curve {i}"][0] + 5 * svg.CHARACTER < svg.WIDTH for i in range(5))
 
 
+def test_every_name_has_its_curves_mark_and_a_line_from_its_end() -> None:
+    chart = svg.line_chart(lines(3), title="t", x_label="x", named=True)
+    drawn = re.findall(r'class="leader" d="M[\d.]+ ([\d.]+)L[\d.]+ ([\d.]+)"/>(<circle[^>]*|<path[^>]*)/>', chart)
+    ends = [float(path.split()[-1].split(",")[1]) for path in re.findall(r'points="([^"]*)"', chart)]
+    assert [float(start) for start, _, _ in drawn] == ends
+    names = texts(chart)
+    assert [float(stop) + 4 for _, stop, _ in drawn] == pytest.approx([names[f"curve {i}"][1] for i in range(3)])
+    assert svg.SHAPES["square"] in drawn[1][2]
+
+
 def test_logarithmic_axes_are_written_in_powers_and_make_a_power_law_straight() -> None:
     chart = svg.line_chart(lines(1), title="t", x_label="x", log=True)
     assert {"1", "4", "16", "64", "256", "1024", "10", "100", "1000"} <= texts(chart).keys()
@@ -73,7 +85,21 @@ def test_labels_spread_out_keep_their_order_and_stay_inside(places: list[float])
         and min(places) >= 10
         and max(places) <= 190
     ):
-        assert moved == places
+        assert moved == pytest.approx(places)
+
+
+@given(st.lists(st.floats(20, 180), min_size=1, max_size=8))
+@settings(deadline=None)
+def test_labels_move_by_the_least_sum_of_squares(places: list[float]) -> None:
+    moved = svg.spread_out(places, 5, -1000, 1000)
+    gaps = 5.0 * np.arange(len(places))
+    assert np.sort(moved) - gaps == pytest.approx(isotonic_regression(np.sort(places) - gaps).x)
+
+
+def test_names_that_crowd_share_the_distance_to_their_curves() -> None:
+    assert svg.spread_out([100, 100, 100], 10, 0, 200) == [90, 100, 110]
+    assert svg.spread_out([100, 104, 20], 10, 0, 200) == [97, 107, 20]
+    assert svg.spread_out([199, 199], 10, 0, 200) == [190, 200]
 
 
 def test_charts_fill_rows_of_one_well_formed_file() -> None:
