@@ -59,7 +59,9 @@ def test_every_name_has_its_curves_mark_and_a_line_from_its_end() -> None:
     assert [float(start) for start, _, _ in drawn] == ends
     names = texts(chart)
     assert [float(stop) + 4 for _, stop, _ in drawn] == pytest.approx([names[f"curve {i}"][1] for i in range(3)])
-    assert svg.SHAPES["square"] in drawn[1][2]
+    _, stop, square = drawn[1]
+    assert svg.SHAPES["square"] in square
+    assert f" {stop}) scale" in square
 
 
 def test_logarithmic_axes_are_written_in_powers_and_make_a_power_law_straight() -> None:
