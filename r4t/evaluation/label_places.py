@@ -73,12 +73,15 @@ class Placed:
     leader: Segment | None = None
 
 
+Choice = tuple[float, Placed]  # what a place costs by itself, and the place
+
+
 def place_labels(marks: Sequence[Box], widths: Sequence[float], height: float, within: Box) -> list[Placed]:
     """A place for every mark's label: beside its mark where there is room, else near it with a leader.
 
     Every label is moved in turn to the place where it costs least given all others, until none moves: each move lowers
-    the cost of the whole, which a single pass from the first label to the last cannot do. Every label is
-    the first to choose once; the best of these layouts is the result.
+    the cost of the whole, which a single pass from the first label to the last cannot do. Every label is the first to
+    choose once; the best of these layouts is the result.
 
     Args:
         marks: the mark of each label, whiskers included.
@@ -89,9 +92,6 @@ def place_labels(marks: Sequence[Box], widths: Sequence[float], height: float, w
     choices = [_choices(i, marks, width, height, within) for i, width in enumerate(widths)]
     layouts = [_settled(choices, first) for first in range(len(choices))]
     return [place for _, place in min(layouts, key=_whole, default=[])]
-
-
-Choice = tuple[float, Placed]  # what a place costs by itself, and the place
 
 
 def _settled(choices: Sequence[Sequence[Choice]], first: int) -> list[Choice]:

@@ -84,6 +84,18 @@ def test_no_label_gains_by_moving_alone(dots: list[tuple[float, float]]) -> None
         assert costs[placed[i]] <= min(costs.values()) + 1e-6
 
 
+def test_a_leader_through_a_mark_a_label_or_another_leader_costs() -> None:
+    led = label_places.Placed(Box(200, 90, 260, 103), ((100, 100), (200, 100)))
+    crossing = label_places.Placed(Box(120, 150, 140, 163), ((130, 50), (130, 150)))
+    below = label_places.Placed(Box(120, 150, 140, 163))
+    through = label_places.Placed(Box(120, 94, 180, 107))
+    for one, other in ((led, crossing), (led, through)):
+        assert label_places._clashes(one, [other]) == label_places._clashes(other, [one]) > 0
+    assert label_places._clashes(led, [below]) == 0
+    free, blocked = [mark(100, 100)], [mark(100, 100), mark(150, 100)]
+    assert label_places._cost(0, led, blocked) > label_places._cost(0, led, free)
+
+
 def test_the_layout_is_the_best_of_every_order() -> None:
     rng = np.random.default_rng(0)
     spared = 0.0
