@@ -65,6 +65,8 @@ SHAPES = {
     "cross": "M-1.2 -.45H-.45V-1.2H.45V-.45H1.2V.45H.45V1.2H-.45V.45H-1.2Z",
 }
 """Outlines of marks, about 2 wide around the origin."""
+LAYERS = ("square", "circle", "diamond", "triangle", "down", "cross")
+"""Shapes from the lowest to the highest: none hides one below it whole."""
 
 
 def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool = False, log: bool = False) -> str:
@@ -190,17 +192,19 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
         path = " ".join(f"{px(dots[i].x):.1f},{py(dots[i].y):.1f}" for i in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
     boxes: list[Box] = []
-    marks: list[str] = []
+    marks: list[tuple[int, str]] = []
     for dot in dots:
         x, y, beside, above = px(dot.x), py(dot.y), px(dot.x + dot.x_error), py(dot.y + dot.y_error)
         cross = f"M{2 * x - beside:.1f} {y:.1f}H{beside:.1f}M{x:.1f} {2 * y - above:.1f}V{above:.1f}"
-        marks.append(f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape))
+        mark = f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape)
+        marks.append((LAYERS.index(dot.shape), mark))
         reach_x, reach_y = max(beside - x, 6), max(y - above, 6)
         boxes.append(Box(x - reach_x, y - reach_y, x + reach_x, y + reach_y))
     leaders, labels = _labels([dot.label for dot in dots], boxes, Box(left, 4, WIDTH, height - bottom))
+    layered = [mark for _, mark in sorted(marks, key=lambda pair: pair[0])]
     described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
     return figure(
-        title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *leaders, *marks, *labels]
+        title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *leaders, *layered, *labels]
     )
 
 

@@ -149,6 +149,16 @@ def test_lines_and_shapes_of_the_chart_agree_with_the_places() -> None:
     assert all(f">method {i}</text>" in chart for i in range(9))
 
 
+def test_no_mark_is_hidden_by_a_wider_one() -> None:
+    shapes = ["cross", "circle", "down", "square", "circle"]
+    dots = [svg.Dot(label=f"{i}", style=f"s{i}", x=0.5, y=0.5, shape=shape) for i, shape in enumerate(shapes)]
+    chart = svg.scatter_chart(dots, title="t", x_label="a", y_label="b")
+    drawn = sorted(
+        range(5), key=lambda i: min(at for kind in ("dot", "mark") if (at := chart.find(f'class="{kind} s{i}"')) >= 0)
+    )
+    assert drawn == [3, 1, 4, 2, 0]
+
+
 def test_the_letters_of_a_label_begin_at_its_marks_side() -> None:
     box = Box(100, 0, 160, 13)
     assert svg._flush(box, 90) == ("start", 100)
