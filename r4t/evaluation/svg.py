@@ -192,16 +192,15 @@ def scatter_chart(dots: Sequence[Dot], *, title: str, x_label: str, y_label: str
         path = " ".join(f"{px(dots[i].x):.1f},{py(dots[i].y):.1f}" for i in front)
         parts.append(f'<polyline class="front" points="{path}"/>')
     boxes: list[Box] = []
-    marks: list[tuple[int, str]] = []
+    marks: list[str] = []
     for dot in dots:
         x, y, beside, above = px(dot.x), py(dot.y), px(dot.x + dot.x_error), py(dot.y + dot.y_error)
         cross = f"M{2 * x - beside:.1f} {y:.1f}H{beside:.1f}M{x:.1f} {2 * y - above:.1f}V{above:.1f}"
-        mark = f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape)
-        marks.append((LAYERS.index(dot.shape), mark))
+        marks.append(f'<path class="whisker" d="{cross}"/>' + _mark(x, y, 5.5, dot.style, dot.shape))
         reach_x, reach_y = max(beside - x, 6), max(y - above, 6)
         boxes.append(Box(x - reach_x, y - reach_y, x + reach_x, y + reach_y))
     leaders, labels = _labels([dot.label for dot in dots], boxes, Box(left, 4, WIDTH, height - bottom))
-    layered = [mark for _, mark in sorted(marks, key=lambda pair: pair[0])]
+    layered = [marks[i] for i in sorted(range(len(dots)), key=lambda i: LAYERS.index(dots[i].shape))]
     described = ", ".join(f"{dot.label} {number(dot.x)} and {number(dot.y)}" for dot in dots)
     return figure(
         title, f"{title}, {x_label} and {y_label}: {described}", WIDTH, height, [*parts, *leaders, *layered, *labels]

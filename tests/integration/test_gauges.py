@@ -18,8 +18,8 @@ from jobs.run import Run
 from r4t.config import Config
 
 pytestmark = pytest.mark.slow
-REPORT = 2.0  # seconds between a process's reports to its node's agent; Ray's own 10 s, and all others here, by 1/5
-INTERVAL = 3.0  # seconds between scrapes, shorter for such reports than Prometheus is usually set
+REPORT = 2.0  # seconds between a process's reports to its node's agent; a fifth of Ray's own, as all times here are
+INTERVAL = 3.0  # seconds between scrapes: for such reports what cluster/kuberay/monitoring sets, 15 s
 EVERY = gauges.EVERY * REPORT / 10
 
 

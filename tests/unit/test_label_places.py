@@ -157,6 +157,7 @@ def test_no_mark_is_hidden_by_a_wider_one() -> None:
         range(5), key=lambda i: min(at for kind in ("dot", "mark") if (at := chart.find(f'class="{kind} s{i}"')) >= 0)
     )
     assert drawn == [3, 1, 4, 2, 0]
+    assert sorted(svg.LAYERS) == sorted(svg.SHAPES)
 
 
 def test_the_letters_of_a_label_begin_at_its_marks_side() -> None:
