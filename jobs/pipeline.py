@@ -23,7 +23,7 @@ from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.seats import describe
 from r4t.storage.record import check_whole
 from r4t.tracking import Sink
-from r4t.verify import seal_run, verify
+from r4t.verify import RUN_SEAL, seal_run, verify
 
 STAGES = {
     "prepare": "jobs.prepare",
@@ -65,9 +65,13 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     check_same_config(folder, config)
     left = _left(folder, wanted)
     if not left:
-        if mirror is not None:
+        unsealed = not (folder / RUN_SEAL).is_file()  # it was stopped after its last stage
+        if unsealed or mirror is not None:
             with locked(folder):
-                mirror.finish()
+                if unsealed:
+                    seal_run(folder)
+                if mirror is not None:
+                    mirror.finish()
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])

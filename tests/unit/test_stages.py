@@ -12,6 +12,7 @@ from jobs.run import save_config
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.lineage import write_manifest
+from r4t.verify import verify
 
 WITHOUT = [name for name in STAGES if name != "distill"]
 
@@ -44,6 +45,16 @@ def test_a_run_that_was_finished_without_a_student_is_finished(
     folder = finished(tmp_path / "run", WITHOUT, configured(student=False))
     run_pipeline(configured(student), folder)
     assert "is finished, nothing to do" in capsys.readouterr().out
+
+
+def test_a_run_that_was_stopped_after_its_last_stage_is_sealed_by_the_next_command(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "run", list(STAGES), Config())
+    (folder / "log.txt").write_text("done\n")
+    run_pipeline(Config(), folder)
+    assert verify(folder) == []
+    (folder / "log.txt").write_text("gone\n")
+    run_pipeline(Config(), folder)
+    assert [problem for problem in verify(folder) if "log.txt" in problem], "what is sealed already stays so"
 
 
 @pytest.mark.parametrize(
