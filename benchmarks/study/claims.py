@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pydantic import Field, model_validator
 
-from benchmarks.study.plan import Part
+from benchmarks.study.plan import Part, Study
 from benchmarks.study.results import CellResults, of_part
 from r4t.config.section import Section
 from r4t.evaluation.labels import in_words, method_name
@@ -88,6 +88,16 @@ class Outcome:
 def load_claims(path: Path = RULES) -> tuple[Claim, ...]:
     """The claims in the file's order. Raises pydantic's ValidationError for a rule that says nothing."""
     return Claims.model_validate({"claims": yaml.safe_load(path.read_text())}).claims
+
+
+def of_study(claims: Sequence[Claim], study: Study) -> list[Claim]:
+    """The claims that cells of the study can test, and those that nothing can."""
+    parts = {cell.part for cell in study.cells.values()}
+    return [
+        claim
+        for claim in claims
+        if claim.untestable or claim.part in parts or any(test.cell in study.cells for test in claim.tests)
+    ]
 
 
 def outcomes(claims: Sequence[Claim], cells: Mapping[str, CellResults]) -> list[Outcome]:

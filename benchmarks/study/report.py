@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.study import figures, tables
-from benchmarks.study.claims import Claim, Outcome, load_claims, outcomes, verdict
+from benchmarks.study.claims import Claim, Outcome, load_claims, of_study, outcomes, verdict
 from benchmarks.study.gallery import gallery
 from benchmarks.study.hacking import Finding, search
 from benchmarks.study.plan import Job, Study
@@ -56,7 +56,7 @@ def page(
     sets: str,
 ) -> str:
     """The results as Markdown."""
-    claims = load_claims()
+    claims = of_study(load_claims(), study)
     found, hacked = outcomes(claims, cells), search(cells)
     parts = [
         f"# Results: {study.title}",
@@ -70,9 +70,7 @@ def page(
         *section("Table 1: open-ended queries", of_part(dict(cells), "table1"), tables.TABLE1, pictures, "judge"),
         *(["## Classical competitors", RIVALS, tables.rivals(cells)] if of_part(dict(cells), "table1") else []),
         *section("Table 2: sets that people made", of_part(dict(cells), "table2"), tables.TABLE2, pictures),
-        "## Fig. 4: ablation of the reward",
-        ABLATION if "terms" in pictures or "weights" in pictures else "Not run yet.",
-        *(picture(name, pictures) for name in ("terms", "weights", "standardised")),
+        *ablations(study, pictures),
         "## Fig. 5: latency and cost",
         *latency(cells),
         picture("latency", pictures),
@@ -144,6 +142,15 @@ def section(
     for cell in cells:
         parts += [tables.caption(cell), tables.results(cell, columns)]
     return [*parts, *(picture(name, pictures) for name in names)]
+
+
+def ablations(study: Study, pictures: Mapping[str, Path]) -> list[str]:
+    """Learning curves of the cells that ablate the reward, where the study has any."""
+    names = ("terms", "weights", "standardised")
+    if not any(cell.part in names for cell in study.cells.values()):
+        return []
+    drawn = [picture(name, pictures) for name in names]
+    return ["## Fig. 4: ablation of the reward", ABLATION if any(drawn) else "Not run yet.", *drawn]
 
 
 def latency(cells: Mapping[str, CellResults]) -> list[str]:

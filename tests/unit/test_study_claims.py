@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.study.claims import Claim, Test, load_claims, outcomes, verdict
+from benchmarks.study import claims as rules
+from benchmarks.study.claims import Claim, Test, load_claims, of_study, outcomes, verdict
 from benchmarks.study.hacking import search
-from benchmarks.study.plan import Cell
+from benchmarks.study.plan import Cell, load_study
 from benchmarks.study.results import CellResults
 
+STUDIES = Path(rules.__file__).parent
 RNG = np.random.default_rng(3)
 NOISE = {
     method: RNG.normal(0, 0.05, size=(2, 80)) for method in ("zero_shot", "best_of_n", "r4t_folm", "r4t_diffusion")
@@ -132,6 +134,16 @@ def test_a_reward_that_rises_while_the_judge_falls_is_a_failure(after: dict[str,
 def test_hacking_is_not_looked_for_where_the_reward_counts_what_people_used() -> None:
     levels = {"zero_shot": judged(0.3, 0.6, 0.3), "r4t_folm": judged(0.5, 0.3, 0.1)}
     assert search({"c": cell(levels, part="table2")}) == []
+
+
+def test_a_study_reports_the_claims_that_its_cells_can_test() -> None:
+    claims = load_claims()
+    of_curves = [claim for claim in claims if any(test.curve for test in claim.tests)]
+    assert of_study(claims, load_study(STUDIES / "tiny.yaml")) == list(claims)
+    left = of_study(claims, load_study(STUDIES / "smollm2.yaml"))
+    assert left == [claim for claim in claims if claim not in of_curves]
+    assert len(of_curves) > 3
+    assert any(claim.untestable for claim in left)
 
 
 def test_the_shipped_claims_are_whole_and_a_rule_without_meaning_is_refused() -> None:
