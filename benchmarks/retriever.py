@@ -11,7 +11,8 @@ runs at `--reference-batches` only, few times, because it takes minutes. With `-
 to the language model of a run (`benchmarks.folm_latency`), timed just before.
 On a GPU: the whole sampler as one recorded graph, float32 and bfloat16, and a training step at batch 512, with the
 floating-point operations of their matrix products as a share of what one large bfloat16 product reaches.
-Prints JSON. Rows for the device that is not there are marked "not measured".
+Prints JSON at its end, and every row to stderr as soon as it is there. Rows for the device that is not there are marked
+"not measured".
 """
 
 from __future__ import annotations
@@ -235,6 +236,13 @@ def matrix_ceiling(device: torch.device, wait: Callable[[], object], size: int =
     return round(2 * size**3 / found["p50_ms"] / 1e9, 1)
 
 
+def shown(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows, each written to stderr first: the whole takes ten minutes."""
+    for row in rows:
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        yield row
+
+
 def numbers(text: str) -> list[int]:
     return [int(part) for part in text.split(",") if part]
 
@@ -268,9 +276,9 @@ def main() -> None:
         import faiss
 
         faiss.omp_set_num_threads(a.threads)
-        results = [*on_cpu(a), {"device": "gpu", "what": "not measured"}]
+        results = [*shown(on_cpu(a)), {"device": "gpu", "what": "not measured"}]
     elif torch.accelerator.is_available():
-        results = list(on_gpu(a))
+        results = list(shown(on_gpu(a)))
     else:
         results = [{"device": a.device, "what": "not measured", "why": "torch sees no accelerator here"}]
     print(json.dumps({"schema": 1, "name": "retriever", "environment": about_machine(a.device), "results": results}))
