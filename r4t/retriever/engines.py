@@ -79,6 +79,8 @@ class OnnxEngine:
             raise UserError("this engine needs ONNX Runtime: pip install onnxruntime==1.32.0") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
+        # Threads that spin while they wait for the next call keep the search that follows from their cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         _, noise = self._session.get_inputs()
         self.draws, self.calls = int(noise.shape[0]), calls
