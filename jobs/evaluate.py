@@ -290,7 +290,7 @@ def describe(
         "paper_n": yardstick.paper_n,
         "encoder": f"{encoder.name}, {encoder.dim} columns",
         "judge_encoder": f"{judge_name(config)}, item names",
-        "policy": str(config.policy.model) if config.policy.model else "llama, trained from scratch",
+        "policy": config.policy.model.name if config.policy.model else "llama, trained from scratch",
         "temperature": config.evaluate.temperature,
         "objective": config.objective.model_dump(mode="json"),
         "latency_setup": {
