@@ -65,13 +65,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
     check_same_config(folder, config)
     left = _left(folder, wanted)
     if not left:
-        unsealed = not (folder / RUN_SEAL).is_file()  # it was stopped after its last stage
-        if unsealed or mirror is not None:
-            with locked(folder):
-                if unsealed:
-                    seal_run(folder)
-                if mirror is not None:
-                    mirror.finish()
+        _close(folder, mirror)
         print(f"{folder} is finished, nothing to do: {_where(folder)}")
         return
     _check_inputs(folder, wanted[0])
@@ -105,6 +99,18 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
                 f" (this process and all its actors on this machine)\n{_where(folder)}"
             )
         seal_run(folder)
+
+
+def _close(folder: Path, mirror: Mirror | None) -> None:
+    """What a run that was stopped after its last stage still lacks: its seal, and the end of its mirror."""
+    unsealed = not (folder / RUN_SEAL).is_file()
+    if not unsealed and mirror is None:
+        return
+    with locked(folder):
+        if unsealed:
+            seal_run(folder)
+        if mirror is not None:
+            mirror.finish()
 
 
 def _left(folder: Path, wanted: list[str]) -> list[str]:

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from benchmarks.study import claims as rules
-from benchmarks.study.claims import Claim, Test, load_claims, of_study, outcomes, verdict
+from benchmarks.study.claims import RULES, Claim, Test, load_claims, of_study, outcomes, verdict
 from benchmarks.study.hacking import search
 from benchmarks.study.plan import Cell, load_study
 from benchmarks.study.results import CellResults
 
-STUDIES = Path(rules.__file__).parent
+STUDIES = RULES.parent
 RNG = np.random.default_rng(3)
 NOISE = {
     method: RNG.normal(0, 0.05, size=(2, 80)) for method in ("zero_shot", "best_of_n", "r4t_folm", "r4t_diffusion")
