@@ -1,6 +1,7 @@
 # Everything runs in .venv, which `make install` makes once from locks/.
 RUN_DIR ?= runs/quickstart
 PYTEST_ARGS ?=
+AUDIT_ARGS ?=
 WORKERS ?= 2
 TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder  # a file's tests share engines, so they stay together
 
@@ -36,7 +37,7 @@ site: install  ## the documentation as a site: build/site/index.html
 	.venv/bin/mkdocs build -q
 
 audit: install  ## known vulnerabilities of the locked versions; needs the advisory database on the network
-	for lock in cpu gpu dev; do .venv/bin/pip-audit --no-deps --disable-pip -r locks/$$lock.txt || failed=1; done; exit $${failed:-0}
+	for lock in cpu gpu dev edge; do .venv/bin/pip-audit --no-deps --disable-pip $(AUDIT_ARGS) -r locks/$$lock.txt || failed=1; done; exit $${failed:-0}
 
 sbom: install  ## CycloneDX bills of materials of the locks: build/sbom-*.json
 	mkdir -p build
