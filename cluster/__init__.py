@@ -2,6 +2,6 @@
 
 import gc
 
-# Importing torch, vLLM or DeepSpeed makes a million objects that stay. Python's default (700, 10, 10) looks through
-# all of them again and again meanwhile: a seventh of the processor time in which a learner or an engine starts.
+# Importing torch, vLLM and DeepSpeed makes objects that stay, and Python's default thresholds (700, 10, 10) look
+# through all of them again and again meanwhile. Set for the whole process: a full collection is rarer afterwards too.
 gc.set_threshold(10_000, 10, 100)
