@@ -3,21 +3,21 @@ RUN_DIR ?= runs/quickstart
 PYTEST_ARGS ?=
 AUDIT_ARGS ?=
 WORKERS ?= 2
-TOGETHER = -n $(WORKERS) --dist loadfile --no-loadscope-reorder  # a file's tests share engines, so they stay together
+TOGETHER = --dist loadfile --no-loadscope-reorder  # a file's tests share engines, so they stay together
 
-.PHONY: quickstart test fast check coverage mutation site audit sbom install gpu clean help
+.PHONY: quickstart test test-fast check coverage mutation site audit sbom install gpu clean help
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 quickstart: install  ## the whole pipeline on the embedded recipes, from raw items to a report
 	.venv/bin/r4t run configs/quickstart.yaml --run-dir $(RUN_DIR)
 
 test: install  ## every test
-	.venv/bin/python -m pytest $(TOGETHER) $(PYTEST_ARGS)
+	.venv/bin/python -m pytest $(TOGETHER) -n $$(($(WORKERS) + 1)) --side-worker $(PYTEST_ARGS)
 
-fast: install  ## the tests that start neither engine nor server nor browser
-	.venv/bin/python -m pytest -m "not slow and not service and not gpu" $(TOGETHER) $(PYTEST_ARGS)
+test-fast: install  ## the tests that start neither engine nor server nor browser
+	.venv/bin/python -m pytest -m "not slow and not service and not gpu" $(TOGETHER) -n $(WORKERS) $(PYTEST_ARGS)
 
 check: install  ## formatting, lint and types
 	.venv/bin/ruff format --check .

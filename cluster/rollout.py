@@ -10,12 +10,16 @@ from typing import Any
 from safetensors import safe_open
 from vllm import LLM, CompletionOutput, SamplingParams, TokensPrompt
 from vllm.config.weight_transfer import WeightTransferConfig
+from vllm.entrypoints import llm
 
 from cluster.devices import weight_transport
 from cluster.engine import PromptTokens, request_seed
 from r4t.config import Config
 from r4t.policy import load_tokenizer
 from r4t.types import Completion
+
+# vLLM imports its web servers to say at level INFO which arguments are not the defaults; nobody sees that level here.
+llm.log_non_default_args = lambda args: None  # noqa: ARG005
 
 
 class RolloutEngine:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs import catalog, cluster_commands, interop, mirror_commands, serving_commands, sets_commands
+from jobs.leaving import leaving_at_once
 from jobs.options import Address, AsJson, Overrides, RunFolder
 from jobs.sigterm import stopping_cleanly
 from r4t.errors import UserError, printable
@@ -259,6 +260,12 @@ def verify(
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{path}: every file and input is as recorded")
+
+
+def main() -> None:
+    """The process `r4t`."""
+    with leaving_at_once():
+        entry()
 
 
 def entry() -> None:

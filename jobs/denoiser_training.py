@@ -65,9 +65,9 @@ class Job:
 
     plan: Plan
     everyone: Everyone
-    facts: dict[str, Any]
-    step: int
     started: float
+    facts: dict[str, Any] = field(default_factory=dict)
+    step: int = 0
     ended: bool = False
     values: dict[str, float] = field(default_factory=dict)
     """Of the last validation."""
@@ -99,8 +99,10 @@ def train(config: Config, run: Run, plans: Sequence[Plan]) -> None:
 
 def _train(config: Config, run: Run, plans: Sequence[Plan], jobs: list[Job], stop: Stop) -> None:
     """Starts a job for each plan, puts them into `jobs`, and trains them to their end."""
-    for plan in plans:
-        jobs.append(_start(config, run, plan))
+    for plan in plans:  # all at once: a start is imports, of one core each
+        jobs.append(_launch(config, plan))
+    for job in jobs:
+        _begin(run, job)
     notices = Notices([actor for job in jobs for actor in job.everyone.actors])
     with run.progress(plans[0].name, sum(plan.settings.steps for plan in plans)) as bar:
         bar.advance(sum(job.step for job in jobs))
@@ -118,18 +120,23 @@ def _train(config: Config, run: Run, plans: Sequence[Plan], jobs: list[Job], sto
         _finish(config, job)
 
 
-def _start(config: Config, run: Run, plan: Plan) -> Job:
+def _launch(config: Config, plan: Plan) -> Job:
     plan.folder.mkdir(parents=True, exist_ok=True)
     clear_partial(plan.folder)
     started = time.monotonic()
-    everyone = Everyone(launch_group(plan.learner, config, *plan.args, ranks=plan.settings.ranks), config)
-    facts = everyone.first("describe")
-    step = _resume(everyone, plan, run)
+    ranks = launch_group(plan.learner, config, *plan.args, ranks=plan.settings.ranks)
+    return Job(plan=plan, everyone=Everyone(ranks, config), started=started)
+
+
+def _begin(run: Run, job: Job) -> None:
+    """Waits for the ranks, and loads the newest checkpoint."""
+    plan = job.plan
+    job.facts = job.everyone.first("describe")
+    job.step = _resume(job.everyone, plan, run)
     run.say(
-        f"{plan.name}: {facts['parameters']:,} parameters, {facts['training_sets']} sets, sigma_data"
-        f" {facts['sigma_data']:.4f}, steps {step} to {plan.settings.steps}"
+        f"{plan.name}: {job.facts['parameters']:,} parameters, {job.facts['training_sets']} sets, sigma_data"
+        f" {job.facts['sigma_data']:.4f}, steps {job.step} to {plan.settings.steps}"
     )
-    return Job(plan=plan, everyone=everyone, facts=facts, step=step, started=started)
 
 
 def _advance(run: Run, active: list[Job], bar: Bar) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from r4t.catalog.encoders import Encoder, unit_rows
@@ -17,12 +18,13 @@ from r4t.fanout import CLOSE, OPEN, QUERY_CLOSE, QUERY_OPEN
 from r4t.types import Floats
 
 if TYPE_CHECKING:  # it takes seconds, which scorers and drivers need not wait for
-    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, END = "<pad>", "<end>"
 # One token per marker keeps answers short: a fan-out of ten costs eleven tokens beside its words.
 MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
 
+TIED = "lm_head.weight"  # the embeddings under another name
 HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
 BLUR = 0.3  # norm of the noise on unit token vectors: a tied output head must tell tokens of like text apart
 
@@ -100,8 +102,18 @@ def create_policy(
     if words is not None:
         with torch.no_grad():
             embeddings[: len(words)] = torch.from_numpy(words)
-    model.save_pretrained(folder)
+    _save(model, folder)
     tokenizer.save_pretrained(folder)
+
+
+def _save(model: PreTrainedModel, folder: Path) -> None:
+    """What `model.save_pretrained` writes, which imports DeepSpeed for it where that is installed."""
+    model.config.architectures = [type(model).__name__]
+    model.config.dtype = str(model.dtype).removeprefix("torch.")
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name != TIED}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def token_vectors(tokenizer: PreTrainedTokenizerBase, encoder: Encoder, hidden: int, seed: int) -> Floats:
