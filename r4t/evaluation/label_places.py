@@ -102,10 +102,22 @@ def _settled(choices: Sequence[Sequence[Choice]], first: int) -> list[Choice]:
         before = dict(chosen)
         for i in order:
             others = [place for j, (_, place) in chosen.items() if j != i]
-            chosen[i] = min(choices[i], key=lambda one, others=others: one[0] + _clashes(one[1], others))  # type: ignore[misc]
+            chosen[i] = _best(choices[i], others)
         if chosen == before:
             break
     return [chosen[i] for i in range(len(choices))]
+
+
+def _best(choices: Sequence[Choice], others: Sequence[Placed]) -> Choice:
+    """The first that costs least among the others. Choices come cheapest first: what costs more by itself is not it."""
+    best, least = choices[0], math.inf
+    for cost, place in choices:
+        if cost >= least:
+            break
+        whole = cost + _clashes(place, others)
+        if whole < least:
+            best, least = (cost, place), whole
+    return best
 
 
 def _whole(layout: Sequence[Choice]) -> float:
