@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.nn.functional import pad
-from transformers import AutoModelForCausalLM
 from transformers.utils import logging as transformers_logging
 
 from cluster.adapters import add_adapters, trainable
@@ -54,6 +53,8 @@ class PolicyLearner:
 
     def begin(self, model_dir: Path, phase: Phase) -> int:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns how many parameters train."""
+        from transformers import AutoModelForCausalLM  # here, for the driver imports this file and waits for nothing
+
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
         if self.config.policy.lora.rank:
             add_adapters(model, self.config.policy.lora, self.config.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ PAD, END = "<pad>", "<end>"
 MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
 
 TIED = "lm_head.weight"  # the embeddings under another name
+PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")  # what transformers calls a tokenizer that is its file alone
 HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
 BLUR = 0.3  # norm of the noise on unit token vectors: a tied output head must tell tokens of like text apart
 
@@ -141,9 +143,16 @@ def check_policy(folder: Path) -> None:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+    """The tokenizer of a Hugging Face directory, padding where it names no token for it with its end."""
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file() and json.loads(settings.read_text()).get("tokenizer_class") in PLAIN:
+        from transformers import PreTrainedTokenizerFast  # AutoTokenizer would import seconds of models first
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    else:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

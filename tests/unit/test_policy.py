@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from r4t.assemble import assemble
 from r4t.batch import supervised_batch
@@ -154,6 +156,33 @@ def test_c15_policy_directory_round_trip_and_its_checks(tmp_path: Path, tokenize
         check_policy(tmp_path)
     with pytest.raises(UserError, match=r"config\.json"):
         check_policy(tmp_path / "nowhere")
+
+
+def test_a_tokenizer_that_is_its_file_alone_is_the_one_that_transformers_would_load(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=2), seed=0)
+    program = (
+        "import sys; from pathlib import Path; from r4t.policy import load_tokenizer;"
+        " load_tokenizer(Path(sys.argv[1])); print('transformers.models.auto.modeling_auto' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True).stdout
+    assert said == "False\n", "and does not import the models for it"
+    own, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert type(own) is type(theirs)
+    assert own.get_vocab() == theirs.get_vocab()
+    assert own.special_tokens_map == theirs.special_tokens_map
+    text = format_answer(["salad", "cold soup"])
+    assert own.encode(text) == theirs.encode(text)
+
+
+def test_the_files_of_a_fresh_policy_are_those_that_transformers_writes(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    create_policy(tmp_path / "own", tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=2), seed=0)
+    LlamaForCausalLM.from_pretrained(tmp_path / "own").save_pretrained(tmp_path / "theirs")
+    for path in (tmp_path / "theirs").iterdir():
+        assert path.read_bytes() == (tmp_path / "own" / path.name).read_bytes(), path.name
 
 
 def test_a_fresh_policy_starts_from_what_the_encoder_knows_of_its_tokens(
