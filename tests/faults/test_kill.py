@@ -17,6 +17,7 @@ from r4t.verify import verify
 pytestmark = pytest.mark.slow
 
 Condition = Callable[[Path], bool]
+COMMAND = ("run", TINY, "--set", "learner.ranks=1")  # several ranks are killed in test_folm.py
 SHARD = "shard-?????.parquet"  # the last of its files to be written
 KILLS: dict[str, Condition] = {
     "prepare": lambda run: (run / "config.yaml").is_file(),
@@ -32,7 +33,7 @@ def _kill_driver_when(condition: Condition, folder: Path) -> None:
     log = folder.with_suffix(".log")
     with log.open("a") as output:
         driver = subprocess.Popen(
-            [R4T, "run", str(TINY), "--run-dir", str(folder)],
+            [R4T, *map(str, COMMAND), "--run-dir", str(folder)],
             stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=ROOT, env=environment(),
         )  # fmt: skip
     try:
@@ -63,7 +64,7 @@ def test_a_run_killed_in_every_stage_finishes_without_repeating_work(tmp_path: P
         now = _finished_files(folder)
         assert {path: now.get(path) for path in kept} == kept, f"repeated after the kill before {stage}"
         kept = now
-    done = r4t("run", TINY, "--run-dir", folder)
+    done = r4t(*COMMAND, "--run-dir", folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     now = _finished_files(folder)
     assert {path: now.get(path) for path in kept} == kept
