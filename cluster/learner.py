@@ -53,7 +53,7 @@ class PolicyLearner:
 
     def begin(self, model_dir: Path, phase: Phase) -> int:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns how many parameters train."""
-        from transformers import AutoModelForCausalLM  # here, for the driver imports this file and waits for nothing
+        from transformers import AutoModelForCausalLM  # here: the driver imports this file too, and would wait
 
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
         if self.config.policy.lora.rank:

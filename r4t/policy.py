@@ -26,7 +26,6 @@ PAD, END = "<pad>", "<end>"
 MARKERS = (QUERY_OPEN, QUERY_CLOSE, f'{OPEN}["', '", "', f'"]{CLOSE}')
 
 TIED = "lm_head.weight"  # the embeddings under another name
-PLAIN = ("PreTrainedTokenizerFast", "TokenizersBackend")  # what transformers calls a tokenizer that is its file alone
 HEAD_WIDTH = 32  # vLLM's CPU attention runs multiples of this
 BLUR = 0.3  # norm of the noise on unit token vectors: a tied output head must tell tokens of like text apart
 
@@ -144,8 +143,7 @@ def check_policy(folder: Path) -> None:
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a Hugging Face directory, padding where it names no token for it with its end."""
-    settings = folder / "tokenizer_config.json"
-    if settings.is_file() and json.loads(settings.read_text()).get("tokenizer_class") in PLAIN:
+    if _as_made_here(folder):
         from transformers import PreTrainedTokenizerFast  # AutoTokenizer would import seconds of models first
 
         tokenizer: PreTrainedTokenizerBase = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
@@ -156,6 +154,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _as_made_here(folder: Path) -> bool:
+    """Whether transformers would read the tokenizer as it reads those of `create_policy`: for other kinds of models it
+    knows classes of their own, and some that it takes for wrong."""
+    try:
+        model = json.loads((folder / "config.json").read_text())["model_type"]
+        tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
+        kinds = model, tokenizer["tokenizer_class"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False  # transformers says what is the matter
+    return kinds == ("llama", "TokenizersBackend") and "auto_map" not in tokenizer
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:

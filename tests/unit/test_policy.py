@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -174,6 +176,25 @@ def test_a_tokenizer_that_is_its_file_alone_is_the_one_that_transformers_would_l
     assert own.special_tokens_map == theirs.special_tokens_map
     text = format_answer(["salad", "cold soup"])
     assert own.encode(text) == theirs.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("config.json", {"model_type": "qwen2"}),
+        ("config.json", {"model_type": "deepseek_v3"}),
+        ("tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"}),
+        ("tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"}),
+    ],
+)
+def test_other_tokenizers_are_left_to_transformers(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, file: str, changes: dict[str, str]
+) -> None:
+    create_policy(tmp_path, tokenizer, Policy(vocab_size=400, hidden=64, layers=1, heads=2), seed=0)
+    (tmp_path / file).write_text(json.dumps(json.loads((tmp_path / file).read_text()) | changes))
+    with mock.patch.object(AutoTokenizer, "from_pretrained", wraps=AutoTokenizer.from_pretrained) as asked:
+        load_tokenizer(tmp_path)
+    assert asked.call_count == 1
 
 
 def test_the_files_of_a_fresh_policy_are_those_that_transformers_writes(
