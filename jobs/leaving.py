@@ -14,8 +14,8 @@ from collections.abc import Iterator
 def leaving_at_once() -> Iterator[None]:
     """Where the block raises SystemExit, the process ends as soon as every function that `atexit` holds has run.
 
-    Python would then destroy the objects of all its modules one by one, which after torch, Ray and transformers takes
-    one to two seconds. Must be entered before any of them is imported: `atexit` runs what came first last.
+    Python would then destroy the objects of all its modules one by one, for which a user waits after torch, Ray and
+    transformers. Must be entered before any of them is imported: `atexit` runs what came first last.
     """
     codes: list[int] = []
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
+from support import ROOT
 from xdist.scheduler import LoadFileScheduling
 
-ROOT = Path(__file__).resolve().parent.parent
 STEPS_BACK = 15  # as far as Ray's own workers: a time limit of the other two's tests is not to feel this one
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from side_worker import ROOT, SideWorkerScheduling, is_light
+from side_worker import SideWorkerScheduling, is_light
+from support import ROOT
 
 HEAVY, LIGHT = "tests/faults/test_kill.py", "tests/unit/test_slots.py"
 FILES = [HEAVY, "tests/faults/test_folm.py", LIGHT, "tests/integration/test_session.py", "tests/unit/test_ports.py"]
