@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from side_worker import STEPS_BACK, is_side_worker, scheduling
+from side_worker import is_side_worker, scheduling, step_back
 
 # OpenRLHF's wheel installs a top-level package `tests`, which would hide this folder from `from tests.x import y`.
 _ours = types.ModuleType("tests")
@@ -29,12 +29,12 @@ for _name, _value in {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--side-worker", action="store_true", help="the last of -n N takes tests without engines alone")
+    parser.addoption("--side-worker", action="store_true", help="the last of -n N takes what bears a low priority")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("side_worker") and is_side_worker():
-        os.nice(STEPS_BACK)
+        step_back()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""A third test process, for the tests that start no engine: they fill the time in which those of two others wait."""
+"""A third test process, for tests that bear a low priority: they fill the time in which those of two others wait."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from support import ROOT
 from xdist.scheduler import LoadFileScheduling
 
 STEPS_BACK = 15  # as far as Ray's own workers: a time limit of the other two's tests is not to feel this one
+TIMED = ("timeout", "wait_for", "mark.service", "serving")  # in the text of a file whose tests await moments or answers
+
+
+def step_back() -> None:
+    """Puts this process, and the Ray workers it is to have, where the other processes' Ray workers are."""
+    os.nice(STEPS_BACK)
+    os.environ.update({"RAY_worker_niceness": "0"})  # counted from the process that starts Ray
 
 
 def is_side_worker() -> bool:
@@ -24,16 +31,22 @@ def is_light(file: str) -> bool:
     return file.startswith("tests/unit/") and "mark.slow" not in text and "mark.service" not in text
 
 
+def is_patient(file: str) -> bool:
+    """Whether a test file may start engines, and waits for nothing but their end."""
+    text = (ROOT / file).read_text()
+    return file.startswith("tests/integration/") and not any(word in text for word in TIMED)
+
+
 class SideWorkerScheduling(LoadFileScheduling):
-    """Files in their order, as `--dist loadfile` has it; the last worker takes the light ones alone."""
+    """Files in their order, as `--dist loadfile` has it; the last worker takes light ones, then patient ones alone."""
 
     def _assign_work_unit(self, node: Any) -> None:
         if self._is_side(node):
-            light = next((file for file in self.workqueue if is_light(file)), None)
-            if light is None:
+            bears = next((file for fits in (is_light, is_patient) for file in self.workqueue if fits(file)), None)
+            if bears is None:
                 node.shutdown()
                 return
-            self.workqueue.move_to_end(light, last=False)
+            self.workqueue.move_to_end(bears, last=False)
         super()._assign_work_unit(node)
 
     def _is_side(self, node: Any) -> bool:

@@ -24,7 +24,7 @@ from r4t.verify import verify
 pytestmark = pytest.mark.slow
 
 STEPS = 24
-CHEAP = ["--set", "rollout.engine=hf", "--set", f"rl.steps={STEPS}"]
+CHEAP = ["--set", "rollout.engine=hf", "--set", "learner.ranks=1", "--set", f"rl.steps={STEPS}"]
 
 
 def _command(folder: Path, stage: str) -> list[str | Path]:

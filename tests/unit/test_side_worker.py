@@ -1,16 +1,21 @@
-"""The third test process: light files alone, and never one twice."""
+"""The third test process: light files, then patient ones, and never one twice."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from side_worker import SideWorkerScheduling, is_light
+from side_worker import SideWorkerScheduling, is_light, is_patient
 from support import ROOT
 
-HEAVY, LIGHT = "tests/faults/test_kill.py", "tests/unit/test_slots.py"
-FILES = [HEAVY, "tests/faults/test_folm.py", LIGHT, "tests/integration/test_session.py", "tests/unit/test_ports.py"]
+HEAVY, LIGHT, PATIENT = "tests/faults/test_kill.py", "tests/unit/test_slots.py", "tests/integration/test_learner.py"
+TIMED = "tests/integration/test_session.py"
+OTHERS = [HEAVY, "tests/faults/test_folm.py", TIMED, "tests/integration/test_rl_engine.py"]
+FILES = [*OTHERS, LIGHT, "tests/unit/test_ports.py"]
 
 
 class Worker:
@@ -56,11 +61,15 @@ def test_the_side_worker_takes_light_files_and_the_others_all_else() -> None:
     got = distribute(FILES)
     assert got["gw2"], "it had something to do"
     assert all(is_light(file) for file in got["gw2"])
-    assert {file for file in FILES if not is_light(file)} <= {*got["gw0"], *got["gw1"]}
+    assert {*OTHERS} <= {*got["gw0"], *got["gw1"]}
 
 
-def test_nothing_light_leaves_the_side_worker_without_work() -> None:
-    got = distribute([file for file in FILES if not is_light(file)])
+def test_where_nothing_light_is_left_it_takes_patient_files() -> None:
+    assert distribute([*OTHERS, PATIENT, LIGHT])["gw2"] == [LIGHT, PATIENT]
+
+
+def test_nothing_it_may_take_leaves_the_side_worker_without_work() -> None:
+    got = distribute(OTHERS)
     assert got["gw2"] == []
 
 
@@ -70,3 +79,14 @@ def test_what_starts_an_engine_is_not_light() -> None:
     marked = [path for path in (ROOT / "tests" / "unit").glob("test_*.py") if "mark.slow" in Path(path).read_text()]
     assert marked, "there is one to look at"
     assert not any(is_light(str(path.relative_to(ROOT))) for path in marked)
+
+
+def test_what_awaits_moments_or_answers_is_not_patient() -> None:
+    assert is_patient(PATIENT)
+    assert not any(map(is_patient, [HEAVY, LIGHT, TIMED, "tests/integration/test_serving.py"]))
+
+
+def test_its_ray_workers_are_no_lower_than_the_others() -> None:
+    code = "import os, side_worker; side_worker.step_back(); print(os.nice(0), os.environ['RAY_worker_niceness'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT / "tests", check=True)
+    assert done.stdout.split() == [str(min(os.nice(0) + 15, 19)), "0"]
