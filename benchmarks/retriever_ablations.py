@@ -62,6 +62,17 @@ VARIANTS = {
         changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000}, "sets": {"top_fraction": 0.5}},
         student=True,
     ),
+    "student_longest_filtered": Variant(
+        changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 10_000}, "sets": {"top_fraction": 0.5}},
+        student=True,
+    ),
+    "student_calls": Variant(
+        changes={
+            "distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000, "calls": [1, 2, 4]},
+            "sets": {"top_fraction": 0.5},
+        },
+        student=True,
+    ),
 }
 
 

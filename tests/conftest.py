@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
-from side_worker import is_side_worker, scheduling, step_back
+from side_worker import is_light, is_side_worker, scheduling, step_back, step_back_further
 
 # OpenRLHF's wheel installs a top-level package `tests`, which would hide this folder from `from tests.x import y`.
 _ours = types.ModuleType("tests")
@@ -27,6 +28,9 @@ for _name, _value in {
 }.items():
     os.environ.setdefault(_name, _value)
 
+hypothesis.settings.register_profile("r4t", deadline=None)  # an example's pause on a busy machine is no failure
+hypothesis.settings.load_profile("r4t")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--side-worker", action="store_true", help="the last of -n N takes what bears a low priority")
@@ -35,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("side_worker") and is_side_worker():
         step_back()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.config.getoption("side_worker") and is_side_worker() and is_light(item.nodeid.partition("::")[0]):
+        step_back_further()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -38,7 +38,7 @@ some_sets = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(sets=some_sets, seed=st.integers(0, 1000), size=st.integers(1, 12), spare=st.integers(1, 8))
 def test_a_copy_is_a_seed_of_its_set_and_near_items_from_the_pool(
     sets: list[tuple[str, list[int]]], seed: int, size: int, spare: int

@@ -24,7 +24,7 @@ def unit(rng: np.random.Generator, rows: int, dim: int) -> Floats:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n=st.integers(1, 600), seed=st.integers(0, 1000))
 def test_nearest_neighbours_are_those_of_brute_force(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -59,7 +59,7 @@ def test_the_overview_counts() -> None:
     assert found["references_per_query"]["max"] == 2, "queries without references do not count"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n=st.integers(3, 60), d=st.integers(2, 9), seed=st.integers(0, 1000))
 def test_the_plane_is_that_of_the_covariance(n: int, d: int, seed: int) -> None:
     vectors = np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)

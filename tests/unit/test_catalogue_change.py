@@ -11,7 +11,7 @@ from r4t.catalog.changes import catalogue_change
 from r4t.errors import UserError
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     old=st.lists(st.integers(0, 9), min_size=1, max_size=12),
     new=st.lists(st.integers(0, 9), min_size=1, max_size=12),

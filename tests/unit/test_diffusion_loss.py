@@ -17,7 +17,7 @@ from r4t.diffusion.loss import (
 from r4t.diffusion.precondition import loss_weight
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.floats(1e-4, 80.0), st.integers(0, 1000))
 def test_c38_both_forms_of_eq_9_agree(sigma: float, seed: int):
     generator = torch.Generator().manual_seed(seed)

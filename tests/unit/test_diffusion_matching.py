@@ -17,7 +17,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(1, 5))
 def test_matching_has_the_least_sum_of_squared_distances(seed: int, rows: int) -> None:
     a, b = (torch.randn(3, rows, 4, generator=seeded(seed + i)) for i in (0, 1))

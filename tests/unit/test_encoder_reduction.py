@@ -32,7 +32,7 @@ def rows(seed: int, n: int = 40, full: int = 12) -> np.ndarray:
     return unit_rows((rng.normal(size=(n, full)) * np.linspace(3, 0.2, full) + 0.5).astype(np.float32), what="rows")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), dim=st.integers(1, 12))
 def test_it_is_the_top_right_singular_vectors_with_a_fixed_sign(seed: int, dim: int) -> None:
     vectors = rows(seed)

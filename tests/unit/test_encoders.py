@@ -119,7 +119,7 @@ def test_a_text_encodes_alike_in_any_company(encoder: Encoder) -> None:
     np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(texts=st.lists(st.text(max_size=20), max_size=6))
 def test_wordllama_takes_any_text(texts: list[str]) -> None:
     vectors = WORDLLAMA.encode(texts)

@@ -34,7 +34,7 @@ def test_c16_advantages_are_standardised_inside_each_group() -> None:
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_c17_loss_equals_the_printed_formula_and_its_gradient(seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
     logprobs = (-torch.rand(20, generator=g, dtype=torch.float64) * 3).requires_grad_()
@@ -137,7 +137,7 @@ def test_row_advantages_compare_places_on_one_scale_for_the_valid_answers_of_a_g
 
 
 @given(st.integers(0, 2**31), st.sampled_from([1e-6, 0.5]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_row_advantages_equal_a_loop_over_groups_and_places(seed: int, eps: float) -> None:
     rng = np.random.default_rng(seed)
     credit, valid = rng.normal(size=(3, 5, 4)).astype("f4"), rng.random((3, 5)) < 0.5

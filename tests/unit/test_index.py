@@ -57,7 +57,7 @@ ENGINES = {"int8": lambda vectors, _: Int8Products(vectors), "float32": FloatPro
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 3 * PREFIX),
     n=st.sampled_from([1, 2, 10, 150]),
@@ -82,7 +82,7 @@ def test_either_engine_finds_exactly_what_float64_does(
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(rows=st.integers(2, 200), scale=st.sampled_from([1e-6, 1.0, 1e6]), seed=st.integers(0, 10_000))
 def test_products_further_apart_than_the_window_are_in_the_order_of_the_scores(
     engine: str, rows: int, scale: float, seed: int
@@ -110,7 +110,7 @@ def test_shorter_float32_products_are_refused() -> None:
         torch.set_float32_matmul_precision("highest")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     copies=st.lists(st.integers(0, 5), min_size=1, max_size=40),
     n=st.integers(1, 50),

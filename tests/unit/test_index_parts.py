@@ -20,7 +20,7 @@ def repeated(rng: np.random.Generator, rows: int, dim: int = 8) -> Floats:
     return vectors[rng.integers(len(vectors), size=rows)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 120), shards=st.integers(1, 7), n=st.integers(1, 40), seed=st.integers(0, 10_000))
 def test_shards_find_bit_for_bit_what_one_index_finds(rows: int, shards: int, n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_more_shards_than_items_are_refused() -> None:
         split(3, 4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.integers(1, 60),
     changes=st.lists(st.tuples(st.booleans(), st.integers(1, 20)), min_size=1, max_size=5),

@@ -19,7 +19,7 @@ def squares(entries: list[int]) -> list[int]:
     return [entry**2 for entry in entries]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(calls=st.lists(st.lists(st.integers(0, 99), max_size=5), max_size=40), most=st.integers(1, 20))
 def test_every_call_gets_its_own_results_in_order(calls: list[list[int]], most: int) -> None:
     batcher = Batcher(squares, wait=0.001, most=most)

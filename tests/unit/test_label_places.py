@@ -71,7 +71,7 @@ def test_no_labels_no_places() -> None:
     assert place_labels([], [], 13, PAGE) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(60, 340), st.floats(20, 350)), min_size=1, max_size=6))
 def test_no_label_gains_by_moving_alone(dots: list[tuple[float, float]]) -> None:
     marks = [mark(x, y) for x, y in dots]
@@ -110,7 +110,7 @@ def test_the_layout_is_the_best_of_every_order() -> None:
     assert spared > 0  # the order matters
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(boxes, points, points)
 def test_a_line_crosses_a_box_where_one_of_its_points_lies_inside(
     box: Box, start: label_places.Point, end: label_places.Point
@@ -124,7 +124,7 @@ def test_a_line_crosses_a_box_where_one_of_its_points_lies_inside(
         assert bool(((along > low - 0.1) & (along < high + 0.1)).all(axis=1).any())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(points, points, points, points)
 def test_lines_meet_where_both_ends_of_each_are_on_different_sides(
     a: label_places.Point, b: label_places.Point, c: label_places.Point, d: label_places.Point

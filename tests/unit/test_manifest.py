@@ -67,7 +67,7 @@ def configurations(draw: st.DrawFn) -> Config:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(config=configurations(), gpus=st.sampled_from([1, 4, 8]), cpus=st.sampled_from([8, 48]))
 def test_the_pods_hold_every_bundle_and_no_pod_is_larger_than_a_node(config: Config, gpus: int, cpus: int) -> None:
     node = Node(cpus=cpus, gpus=gpus, memory_gib=64)
@@ -94,7 +94,7 @@ def test_the_pods_hold_every_bundle_and_no_pod_is_larger_than_a_node(config: Con
     assert len(pack(retriever_loads(config, memory), smallest)) <= len(pods)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.tuples(st.sampled_from([0.25, 0.5, 1, 2]), st.sampled_from([0, 0.5, 1])), min_size=1, max_size=30)
 )
@@ -119,7 +119,7 @@ def test_shares_that_differ_fill_a_gpu_together() -> None:
     assert Load(gpus=(0.4, 0.6, 0.3, 0.7, 2.0)).devices == 4
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(config=configurations())
 @pytest.mark.skipif(not CRDS.is_dir(), reason=f"no KubeRay schemas in {CRDS}: name their folder in R4T_KUBERAY_CRDS")
 def test_what_it_writes_validates_and_keeps_to_the_policy(config: Config) -> None:

@@ -18,7 +18,7 @@ def _vendi(rows: np.ndarray) -> float:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5), st.integers(1, 6), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_c52_recall_and_hit_equal_brute_force(seed: int, batch: int, k: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     items = rng.integers(0, 30, (batch, k, n))
@@ -88,7 +88,7 @@ def test_shuffled_recall_never_uses_a_querys_own_references() -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(1, 8))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_distinct_items_equal_brute_force(seed: int, batch: int, k: int) -> None:
     items = np.random.default_rng(seed).integers(0, 6, (batch, k))
     expected = [len(set(row.tolist())) / k for row in items]

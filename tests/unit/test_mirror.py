@@ -60,7 +60,7 @@ trees = st.dictionaries(names, st.binary(max_size=40), max_size=6).filter(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=trees, second=trees)
 def test_what_was_pushed_is_what_is_pulled_and_nothing_is_sent_twice(
     first: Tree, second: Tree, tmp_path_factory: pytest.TempPathFactory

@@ -39,7 +39,7 @@ def test_c06_groundedness_is_one_minus_the_mean_l2_distance() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_c06_groundedness_takes_the_minimum_over_the_whole_database(seed: int) -> None:
     given_inputs = inputs(np.random.default_rng(seed))
     distances = np.linalg.norm(given_inputs.directions[:, :, None] - given_inputs.item_vectors, axis=-1)
@@ -53,7 +53,7 @@ def test_c07_vendi_of_identical_and_orthonormal_rows() -> None:
 
 
 @given(SEEDS, st.integers(2, 8))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_c07_vendi_equals_its_formula_and_judges_the_retrieved_items(seed: int, k: int) -> None:
     given_inputs = inputs(np.random.default_rng(seed), k=k)
     content = given_inputs.item_vectors[given_inputs.items[:, :, 0]].astype(np.float64)
@@ -65,7 +65,7 @@ def test_c07_vendi_equals_its_formula_and_judges_the_retrieved_items(seed: int, 
 
 
 @given(SEEDS)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_leave_one_out_vendi_equals_deleting_the_row(seed: int) -> None:
     x = unit(np.random.default_rng(seed), 2, 5, 6)
     expected = [[vendi(np.delete(x[b], i, axis=0)) for i in range(5)] for b in range(2)]
@@ -128,7 +128,7 @@ def test_c11_coverage_counts_the_union_once() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_c11_coverage_equals_set_arithmetic_and_credit_adds_up(seed: int) -> None:
     given_inputs = inputs(np.random.default_rng(seed), n=5)
     objective = Objective(kind="coverage", credit="row")
@@ -261,7 +261,7 @@ def test_inverse_frequency_weights_prefer_the_rare() -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_row_credit_of_content_is_the_change_of_the_reward(seed: int) -> None:
     """Removing row i from the diversity term and its share from the mean term is what its credit says."""
     rng = np.random.default_rng(seed)
@@ -278,7 +278,7 @@ def test_row_credit_of_content_is_the_change_of_the_reward(seed: int) -> None:
 
 
 @given(SEEDS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_c13_the_invalid_reward_is_below_every_valid_one(seed: int) -> None:
     given_inputs = inputs(np.random.default_rng(seed))
     for kind in ("paper", "content", "coverage"):

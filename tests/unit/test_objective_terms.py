@@ -101,7 +101,7 @@ def test_every_shipped_term_has_a_function_and_a_name() -> None:
 
 @pytest.mark.parametrize("name", TERMS)
 @given(seed=SEEDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_term_equals_its_oracle(name: str, seed: int) -> None:
     inputs, facts = draw(seed)
     term = evaluate(name, inputs, EVERYTHING, False)
@@ -110,7 +110,7 @@ def test_a_term_equals_its_oracle(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("name", TERMS)
 @given(seed=SEEDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_term_does_not_depend_on_the_order_of_the_set(name: str, seed: int) -> None:
     inputs, _ = draw(seed)
     order = np.random.default_rng(seed).permutation(5)
@@ -138,7 +138,7 @@ ADDED_IN_ORDER = ("distinct", "coverage", "complementarity")  # rows earn what n
 
 @pytest.mark.parametrize("name", [name for name in TERMS if name not in ADDED_IN_ORDER])
 @given(seed=SEEDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_credit_orders_the_rows_as_leaving_them_out_does(name: str, seed: int) -> None:
     """Up to a constant of the set and one common scale, credit is the value minus the value without the row."""
     inputs, term, given_credit = credited(name, seed)
@@ -154,14 +154,14 @@ def test_credit_orders_the_rows_as_leaving_them_out_does(name: str, seed: int) -
 
 @pytest.mark.parametrize("name", ADDED_IN_ORDER)
 @given(seed=SEEDS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_credit_of_finds_adds_up_to_the_value(name: str, seed: int) -> None:
     _, term, given_credit = credited(name, seed)
     assert given_credit.sum(axis=1) == pytest.approx(term.value, abs=1e-5)
 
 
 @given(SEEDS, st.floats(0.3, 4.0).filter(lambda q: abs(q - 1) > 0.05))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_vendi_of_any_order_and_kernel(seed: int, order: float) -> None:
     x = unit(np.random.default_rng(seed), 2, 6, 8)
     assert vendi(np.eye(6, 8, dtype=np.float32), order) == pytest.approx(6.0, abs=1e-3)

@@ -54,7 +54,7 @@ def test_a_schedule_runs_in_straight_lines_and_is_flat_outside() -> None:
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_every_group_is_weighed_as_its_own_policy_version(seed: int) -> None:
     objective = Objective(schedule={"diversity": ((0, 0.0), (10, 1.0))})
     batch = scored(seed, invalid=(2,))
@@ -66,7 +66,7 @@ def test_every_group_is_weighed_as_its_own_policy_version(seed: int) -> None:
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_at_one_scale_terms_count_by_their_weights_alone(seed: int) -> None:
     objective = Objective(normalise="group")
     batch = scored(seed, invalid=(1, 6))

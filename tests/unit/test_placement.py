@@ -37,7 +37,7 @@ def valid(asked: list[Wanted], machines: list[Machine], places: tuple[int, ...])
     return True
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ASKED, MACHINES)
 def test_a_packing_is_valid_and_is_found_for_a_single_resource_or_bundle(
     asked: list[Wanted], machines: list[Machine]
@@ -60,7 +60,7 @@ def config(**sections: Any) -> Config:
 SMALL = config(rollout={"workers": 3, "cpus": 1}, learner={"ranks": 2, "cpus": 0.5}, scorer={"cpus": 0.25})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.sampled_from([0.25, 0.5, 1.0, 1.5, 2.0, 4.0]), min_size=1, max_size=4), st.integers(1, 6))
 def test_the_named_changes_fit_and_smaller_ones_do_not(sizes: list[float], workers: int) -> None:
     asked = config(rollout={"workers": workers, "cpus": 1}, learner={"ranks": 2, "cpus": 0.5}, scorer={"cpus": 0.25})
@@ -152,7 +152,7 @@ def test_a_description_names_every_kind_of_bundle_and_its_pool() -> None:
     assert [one.roles for one in wanted(asked)] == [("rollout", "learner")] * 2 + [("scorer",)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     workers=st.integers(1, 6), ranks=st.integers(1, 6), scorers=st.integers(1, 4), shards=st.sampled_from([1, 3]),
     share=st.sampled_from([0, 0.25, 0.5, 1]), colocate=st.booleans(), retriever=st.sampled_from([1, 4]),

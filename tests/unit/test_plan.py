@@ -86,7 +86,7 @@ def test_the_simulated_step_is_the_reckoned_one_where_nothing_waits(
     assert 0 <= even.samplers_idle < 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(workers=st.integers(1, 300), ranks=st.integers(1, 60), staleness=st.integers(0, 1))
 def test_more_actors_are_never_slower_and_never_beyond_one_sequence_each(
     workers: int, ranks: int, staleness: int

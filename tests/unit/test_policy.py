@@ -48,7 +48,7 @@ def folded() -> PreTrainedTokenizerFast:
 
 
 @given(st.lists(st.sampled_from([*NAMES, "naïve 寿司 🍣"]), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_tokenizer_and_credit_find_every_sub_query(tokenizer: PreTrainedTokenizerFast, names: list[str]) -> None:
     text = format_answer(names)
     ids = tokenizer.encode(text)
@@ -71,7 +71,7 @@ def test_a_folded_word_is_the_same_tokens_in_any_case_and_place(folded: PreTrain
 
 
 @given(st.lists(st.sampled_from([*NAMES, "Naïve 寿司 🍣"]), min_size=1, max_size=6))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_folded_answer_parses_to_its_lower_case_words(folded: PreTrainedTokenizerFast, names: list[str]) -> None:
     ids = folded.encode(format_answer(names))
     text = folded.decode(ids, skip_special_tokens=True)

@@ -70,7 +70,7 @@ def test_too_many_queries_name_the_number_that_is_possible() -> None:
         generate_queries(vocabulary, 6, seed=0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(n=st.integers(10, 800), seed=st.integers(0, 2**32 - 1))
 def test_any_size_and_seed_gives_disjoint_exhaustive_splits(n: int, seed: int) -> None:
     queries = generate_queries(load_vocabulary("music"), n, seed)

@@ -14,7 +14,7 @@ def phases(rollout: float, train: float, sync: float = 0.0) -> Phases:
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.floats(0.1, 5), st.floats(0.1, 5), st.floats(0, 0.5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_without_spread_phases_add_up_or_overlap(
     samplers: int, learners: int, rollout: float, train: float, sync: float
 ) -> None:

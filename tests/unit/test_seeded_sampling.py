@@ -28,7 +28,7 @@ def test_tokens_follow_the_softmax() -> None:
 
 
 @given(st.lists(st.integers(0, 2**60), min_size=1, max_size=5), st.integers(0, 4), st.integers(0, 100))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_row_depends_on_its_own_seed_and_logits(seeds: list[int], row: int, noise: int) -> None:
     row %= len(seeds)
     logits = torch.randn(len(seeds), 40, generator=torch.Generator().manual_seed(noise))

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from r4t.config import Sets
@@ -33,7 +33,6 @@ def columns(answers: list[tuple[int, list[int], float, bool]]) -> Columns:
     )
 
 
-@settings(deadline=None)
 @given(ANSWERS, st.sampled_from([0.2, 1 / 3, 0.5, 0.6, 2 / 3, 1.0]))
 def test_near_duplicates_are_those_like_an_earlier_kept_set_of_their_query(answers: list, threshold: float):
     query, sample, rows, reward, among = columns(answers)
@@ -47,7 +46,6 @@ def test_near_duplicates_are_those_like_an_earlier_kept_set_of_their_query(answe
     assert np.flatnonzero(found).tolist() == sorted(kept)
 
 
-@settings(deadline=None)
 @given(ANSWERS, st.integers(1, 4))
 def test_the_cap_keeps_the_best_sets_whose_items_have_room(answers: list, cap: int):
     query, sample, rows, reward, among = columns(answers)
@@ -66,7 +64,6 @@ def test_the_cap_keeps_the_best_sets_whose_items_have_room(answers: list, cap: i
         assert any(in_sets[item] == cap for item in rows[i].tolist())
 
 
-@settings(deadline=None)
 @given(ANSWERS, st.sampled_from([0.1, 0.25, 0.5, 1.0]))
 def test_the_best_share_of_each_query(answers: list, share: float):
     query, _, _, reward, valid = columns(answers)
@@ -77,7 +74,6 @@ def test_the_best_share_of_each_query(answers: list, share: float):
     assert np.flatnonzero(best_share(query, reward, valid, share)).tolist() == sorted(expected)
 
 
-@settings(deadline=None)
 @given(ANSWERS, st.booleans(), st.booleans(), st.booleans(), st.booleans())
 def test_every_answer_is_kept_or_counted_once(answers: list, a: bool, b: bool, c: bool, d: bool):
     on = {"min_reward": 0.2, "top_fraction": 0.5, "near_duplicate": 0.5, "item_cap": 2}

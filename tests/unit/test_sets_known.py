@@ -37,7 +37,7 @@ def encoder() -> Encoder:
     calls=st.lists(st.lists(st.sampled_from(NAMES), unique=True, max_size=12), min_size=1, max_size=6),
     kept=st.integers(0, 20),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_call_gives_the_bits_of_a_first_one(encoder: Encoder, calls: list[list[str]], kept: int):
     index = ExactIndex(encoder.encode(NAMES[::2]))
     known = KnownTexts(encoder, index, 2, room=kept * ROW)

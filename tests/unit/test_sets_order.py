@@ -14,7 +14,7 @@ def whole(n: int, seed: int, epoch: int) -> np.ndarray:
     return epoch_order(np.arange(n), n, seed, np.full(n, epoch))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 3000), st.integers(0, 2**64), st.integers(0, 2**31))
 def test_an_epoch_holds_every_element_once(n: int, seed: int, epoch: int):
     assert np.array_equal(np.sort(whole(n, seed, epoch)), np.arange(n))
@@ -29,7 +29,7 @@ def test_an_epoch_of_the_papers_size_holds_every_set_once():
     assert seen.all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 500), st.integers(0, 9), st.data())
 def test_each_place_is_computed_alone(n: int, seed: int, data: st.DataObject):
     """Any places of any epochs in one call give what each gives alone."""
@@ -65,7 +65,7 @@ def test_orders_of_seeds_and_epochs_have_nothing_in_common():
     assert len(np.unique(moves)) > 500
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(0, 99), st.integers(0, 99))
 def test_row_orders_are_permutations(width: int, seed: int, epoch: int):
     rows = row_order(np.arange(30), width, seed, np.full(30, epoch))

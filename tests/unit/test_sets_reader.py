@@ -100,7 +100,7 @@ def test_c43_rows_are_permuted_anew_at_every_draw():
     assert len(orders) > 12
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 23), st.integers(1, 4), st.integers(1, 9), st.integers(0, 5))
 def test_ranks_share_out_every_epoch(n: int, world: int, batch: int, seed: int):
     """Over steps and ranks, every set comes once before any comes twice."""
@@ -126,7 +126,7 @@ def test_held_out_queries_share_nothing_with_the_rest():
     assert not np.intersect1d(training.query, held_out.query).size
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(2, 40), st.sampled_from([1, 2, 3, 4, 6]), st.integers(0, 5))
 def test_the_batch_of_all_ranks_is_the_same_for_any_number_of_them(n: int, world: int, step: int):
     targets, together = targets_of(n), 12

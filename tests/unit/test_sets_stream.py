@@ -34,7 +34,7 @@ def taken(one: SetStream, workers: int = 1) -> list[list[int]]:
     return [lists[turn % workers][turn // workers] for turn in range(sum(map(len, lists)))]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(1, 50), st.integers(1, 7), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
 def test_ranks_and_workers_cut_up_the_stream(n: int, batch: int, world: int, workers: int, epochs: int):
     """Batch i of the whole stream is rank i mod world's; together they are every epoch's sets once."""
@@ -46,7 +46,7 @@ def test_ranks_and_workers_cut_up_the_stream(n: int, batch: int, world: int, wor
         assert sorted(whole[epoch * n : (epoch + 1) * n]) == list(range(n))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     st.integers(1, 40), st.integers(1, 5), st.integers(1, 4), st.integers(0, 9), st.integers(1, 5), st.integers(1, 4)
 )
@@ -74,7 +74,7 @@ def test_a_resumed_stream_repeats_the_rest_bit_for_bit():
         assert expected.queries.tobytes() == found.queries.tobytes()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 5))
 def test_equal_ranks_lose_fewer_than_one_round(n: int, batch: int, world: int):
     ranks = [taken(stream(n, batch=batch, rank=rank, world=world, equal=True)) for rank in range(world)]

@@ -1,4 +1,4 @@
-"""The third test process: light files, then patient ones, and never one twice."""
+"""The third test process: patient files, then light ones, and never one twice."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_the_side_worker_takes_light_files_and_the_others_all_else() -> None:
     assert {*OTHERS} <= {*got["gw0"], *got["gw1"]}
 
 
-def test_where_nothing_light_is_left_it_takes_patient_files() -> None:
-    assert distribute([*OTHERS, PATIENT, LIGHT])["gw2"] == [LIGHT, PATIENT]
+def test_patient_files_come_before_light_ones() -> None:
+    assert distribute([*OTHERS, LIGHT, PATIENT])["gw2"] == [PATIENT, LIGHT]
 
 
 def test_nothing_it_may_take_leaves_the_side_worker_without_work() -> None:

@@ -61,7 +61,7 @@ class Simulation:
         self.published = self.steps.popleft() + 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     per_step=st.integers(1, 5),
     staleness=st.integers(0, 3),

@@ -90,7 +90,7 @@ def test_holm_by_hand() -> None:
     assert holm({}) == {}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_lies_between_the_raw_and_bonferroni_and_keeps_the_order(p_values: list[float]) -> None:
     named = {str(i): p for i, p in enumerate(p_values)}

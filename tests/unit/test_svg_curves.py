@@ -74,7 +74,7 @@ def test_logarithmic_axes_are_written_in_powers_and_make_a_power_law_straight() 
     assert slopes == pytest.approx([slopes[0]] * 10, rel=0.05)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(st.floats(0, 200), min_size=1, max_size=12))
 def test_labels_spread_out_keep_their_order_and_stay_inside(places: list[float]) -> None:
     moved = svg.spread_out(places, 13, 10, 190)
@@ -91,7 +91,6 @@ def test_labels_spread_out_keep_their_order_and_stay_inside(places: list[float])
 
 
 @given(st.lists(st.floats(20, 180), min_size=1, max_size=8))
-@settings(deadline=None)
 def test_labels_move_by_the_least_sum_of_squares(places: list[float]) -> None:
     moved = svg.spread_out(places, 5, -1000, 1000)
     gaps = 5.0 * np.arange(len(places))

@@ -28,7 +28,7 @@ def tokens(seed: int, size: int) -> tuple[LossParts, torch.Tensor, torch.Tensor,
 
 
 @given(st.integers(0, 2**31), st.lists(st.integers(20, 300), min_size=1, max_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_merged_ranks_report_what_numpy_finds_in_all_tokens(seed: int, sizes: list[int]) -> None:
     ranks, differences, ratios = [], [], []
     for i, size in enumerate(sizes):
