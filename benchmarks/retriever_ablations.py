@@ -68,7 +68,7 @@ VARIANTS = {
     ),
     "student_calls": Variant(
         changes={
-            "distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000, "calls": [1, 2, 4]},
+            "distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000, "calls": (1, 2, 4)},
             "sets": {"top_fraction": 0.5},
         },
         student=True,

@@ -12,7 +12,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from side_worker import is_light, is_side_worker, scheduling, step_back, step_back_further
+from side_worker import STEPS_BACK, is_side_worker, scheduling
 
 # OpenRLHF's wheel installs a top-level package `tests`, which would hide this folder from `from tests.x import y`.
 _ours = types.ModuleType("tests")
@@ -33,17 +33,12 @@ hypothesis.settings.load_profile("r4t")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--side-worker", action="store_true", help="the last of -n N takes what bears a low priority")
+    parser.addoption("--side-worker", action="store_true", help="the last of -n N takes tests without engines alone")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("side_worker") and is_side_worker():
-        step_back()
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.config.getoption("side_worker") and is_side_worker() and is_light(item.nodeid.partition("::")[0]):
-        step_back_further()
+        os.nice(STEPS_BACK)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -1,4 +1,4 @@
-"""A third test process, for tests that bear a low priority: they fill the time in which those of two others wait."""
+"""A third test process, for the tests that start no engine: they fill the time in which those of two others wait."""
 
 from __future__ import annotations
 
@@ -10,20 +10,8 @@ import pytest
 from support import ROOT
 from xdist.scheduler import LoadFileScheduling
 
-STEPS_BACK = 15  # as far as Ray's own workers: a time limit of the other two's tests is not to feel this one
-LAST = 19  # the lowest there is: what starts nothing fills gaps alone
-TIMED = ("timeout", "wait_for", "mark.service", "serving")  # in the text of files where tests await moments or answers
-
-
-def step_back() -> None:
-    """Puts this process, and the Ray workers it is to have, where the other processes' Ray workers are."""
-    os.nice(STEPS_BACK)
-    os.environ.update({"RAY_worker_niceness": "0"})  # counted from the process that starts Ray
-
-
-def step_back_further() -> None:
-    """For light files, which come last: they stretch to where the others end, and take no time from them."""
-    os.nice(LAST)
+STEPS_BACK = 19  # all there are: it takes no time that another process wants
+HEAVY = ("mark.slow", "mark.service", "timeout", "wait_for", "monotonic")  # in the text of what starts or times much
 
 
 def is_side_worker() -> bool:
@@ -35,34 +23,30 @@ def is_side_worker() -> bool:
 @cache
 def is_light(file: str) -> bool:
     """Whether a test file, named from the repository's root, starts no engine and may be slow without failing."""
-    return file.startswith("tests/unit/") and not _has(file, "mark.slow", "monotonic", *TIMED)
-
-
-@cache
-def is_patient(file: str) -> bool:
-    """Whether a test file may start engines, and waits for nothing but their end."""
-    return file.startswith("tests/integration/") and not _has(file, *TIMED)
-
-
-def _has(file: str, *words: str) -> bool:
     text = (ROOT / file).read_text()
-    return any(word in text for word in words)
+    return file.startswith("tests/unit/") and not any(word in text for word in HEAVY)
 
 
 class SideWorkerScheduling(LoadFileScheduling):
-    """Files in their order, as `--dist loadfile` has it; the last worker takes patient ones, then light ones alone."""
+    """Whole files, as `--dist loadfile` has it; the last worker takes the light ones alone, and the others these last.
+
+    Of the others every second one begins at the back, so that tests that await servers run beside those that train.
+    """
 
     def _assign_work_unit(self, node: Any) -> None:
-        if self._is_side(node):
-            bears = next((file for fits in (is_patient, is_light) for file in self.workqueue if fits(file)), None)
-            if bears is None:
-                node.shutdown()
-                return
-            self.workqueue.move_to_end(bears, last=False)
+        file = self._next_of(int(node.gateway.id.removeprefix("gw")))
+        if file is None:
+            node.shutdown()
+            return
+        self.workqueue.move_to_end(file, last=False)
         super()._assign_work_unit(node)
 
-    def _is_side(self, node: Any) -> bool:
-        return bool(node.gateway.id == f"gw{self.numnodes - 1}")
+    def _next_of(self, worker: int) -> str | None:
+        light = [file for file in self.workqueue if is_light(file)]
+        if worker == self.numnodes - 1:
+            return next(iter(light), None)
+        heavy = [file for file in self.workqueue if not is_light(file)]
+        return (heavy or light)[-(worker % 2)]
 
 
 def scheduling(config: pytest.Config, log: Any) -> SideWorkerScheduling | None:
