@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from typing import Any
 
 import pytest
 from support import ROOT
 from xdist.scheduler import LoadFileScheduling
 
-STEPS_BACK = 19  # all there are: it takes no time that another process wants
-HEAVY = ("mark.slow", "mark.service", "timeout", "wait_for", "monotonic")  # in the text of what starts or times much
+STEPS_BACK = 15  # as far as Ray's own workers: a time limit of the other two's tests is not to feel this one
 
 
 def is_side_worker() -> bool:
@@ -20,33 +18,26 @@ def is_side_worker() -> bool:
     return environ.get("PYTEST_XDIST_WORKER") == f"gw{int(environ.get('PYTEST_XDIST_WORKER_COUNT', '0')) - 1}"
 
 
-@cache
 def is_light(file: str) -> bool:
-    """Whether a test file, named from the repository's root, starts no engine and may be slow without failing."""
+    """Whether a test file, named from the repository's root, starts neither engine nor server nor browser."""
     text = (ROOT / file).read_text()
-    return file.startswith("tests/unit/") and not any(word in text for word in HEAVY)
+    return file.startswith("tests/unit/") and "mark.slow" not in text and "mark.service" not in text
 
 
 class SideWorkerScheduling(LoadFileScheduling):
-    """Whole files, as `--dist loadfile` has it; the last worker takes the light ones alone, and the others these last.
-
-    Of the others every second one begins at the back, so that tests that await servers run beside those that train.
-    """
+    """Files in their order, as `--dist loadfile` has it; the last worker takes the light ones alone."""
 
     def _assign_work_unit(self, node: Any) -> None:
-        file = self._next_of(int(node.gateway.id.removeprefix("gw")))
-        if file is None:
-            node.shutdown()
-            return
-        self.workqueue.move_to_end(file, last=False)
+        if self._is_side(node):
+            light = next((file for file in self.workqueue if is_light(file)), None)
+            if light is None:
+                node.shutdown()
+                return
+            self.workqueue.move_to_end(light, last=False)
         super()._assign_work_unit(node)
 
-    def _next_of(self, worker: int) -> str | None:
-        light = [file for file in self.workqueue if is_light(file)]
-        if worker == self.numnodes - 1:
-            return next(iter(light), None)
-        heavy = [file for file in self.workqueue if not is_light(file)]
-        return (heavy or light)[-(worker % 2)]
+    def _is_side(self, node: Any) -> bool:
+        return bool(node.gateway.id == f"gw{self.numnodes - 1}")
 
 
 def scheduling(config: pytest.Config, log: Any) -> SideWorkerScheduling | None:

@@ -10,13 +10,7 @@ from side_worker import SideWorkerScheduling, is_light
 from support import ROOT
 
 HEAVY, LIGHT = "tests/faults/test_kill.py", "tests/unit/test_slots.py"
-OTHERS = [
-    HEAVY,
-    "tests/faults/test_folm.py",
-    "tests/integration/test_session.py",
-    "tests/integration/test_rl_engine.py",
-]
-FILES = [*OTHERS, LIGHT, "tests/unit/test_ports.py"]
+FILES = [HEAVY, "tests/faults/test_folm.py", LIGHT, "tests/integration/test_session.py", "tests/unit/test_ports.py"]
 
 
 class Worker:
@@ -62,17 +56,11 @@ def test_the_side_worker_takes_light_files_and_the_others_all_else() -> None:
     got = distribute(FILES)
     assert got["gw2"], "it had something to do"
     assert all(is_light(file) for file in got["gw2"])
-    assert {*OTHERS} <= {*got["gw0"], *got["gw1"]}
+    assert {file for file in FILES if not is_light(file)} <= {*got["gw0"], *got["gw1"]}
 
 
-def test_the_others_begin_at_either_end() -> None:
-    got = distribute(FILES)
-    assert got["gw0"][:2] == OTHERS[:2]
-    assert got["gw1"][:2] == OTHERS[:1:-1]
-
-
-def test_nothing_it_may_take_leaves_the_side_worker_without_work() -> None:
-    got = distribute(OTHERS)
+def test_nothing_light_leaves_the_side_worker_without_work() -> None:
+    got = distribute([file for file in FILES if not is_light(file)])
     assert got["gw2"] == []
 
 
@@ -82,7 +70,3 @@ def test_what_starts_an_engine_is_not_light() -> None:
     marked = [path for path in (ROOT / "tests" / "unit").glob("test_*.py") if "mark.slow" in Path(path).read_text()]
     assert marked, "there is one to look at"
     assert not any(is_light(str(path.relative_to(ROOT))) for path in marked)
-
-
-def test_what_measures_time_is_not_light() -> None:
-    assert not is_light("tests/unit/test_reward_server.py")
