@@ -76,6 +76,8 @@ def _meeting_point(
 
     Also the options that keep rank 0 there where no placement does.
     """
+    if placement and seat and sum(node["Alive"] for node in ray.nodes()) == 1:
+        return ray.util.get_node_ip_address(), free_port(), {}  # this very node: no process need be started to ask
     if placement and seat:
         where = PlacementGroupSchedulingStrategy(placement.group, placement_group_bundle_index=seat.bundle)
         ((address, port, _),) = gather([_address.options(scheduling_strategy=where).remote()], config, MEETING)

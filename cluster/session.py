@@ -25,6 +25,7 @@ from r4t.errors import UserError
 OBJECT_STORE_BYTES = 1 << 30  # a local run passes batches and small tables; Ray's default is a third of the memory
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray must not clear the visible devices that roles set themselves
+    "RAY_prestart_worker_first_driver": "0",  # actors bring environments of their own, for which those would not do
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of calls that were sent again after their actor died; `gather` says so itself
