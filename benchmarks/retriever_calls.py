@@ -5,8 +5,8 @@
 
 Prints JSON, or Markdown with `--markdown`. Each entry gives the means over queries and seeds of the reward, its terms,
 the judge, and `folm_share`: the share of a set's items that one of `--folm` answers of the policy also retrieves.
-`kept` compares with the better of the reference (Euler-Maruyama, 256 points, best guidance of those given) and FOLM, as
-a ratio with its 95 % interval (paired bootstrap over queries).
+`against` compares with FOLM and with the reference (Euler-Maruyama, 256 points, best guidance of those given): ratios
+with their 95 % intervals (paired bootstrap over queries); `kept` is the ratio to the better of the two.
 """
 
 from __future__ import annotations
@@ -144,22 +144,27 @@ def bootstrap_ratio(values: Floats, base: Floats, samples: int = 1000, seed: int
 
 
 def compare(results: list[dict[str, Any]], values: Sequence[Mapping[str, Floats]]) -> None:
-    """Adds `kept` to every result: against the better of FOLM and the reference at the guidance of its best reward.
+    """Adds to every result its ratios `against` the policy and the reference, and those `kept` of the better of them.
 
-    A metric that has no ratio, such as one that is zero for all queries of a resample, is left out.
+    The reference is taken at the guidance of its best reward; which of the two is better is asked metric by metric. A
+    metric that has no ratio, such as one that is zero for all queries of a resample, is left out.
     """
     head = "reward" if all("reward" in one for one in values) else "recall"
     references = [i for i, r in enumerate(results) if (r.get("name"), r.get("steps")) == REFERENCE]
-    best = [max(references, key=lambda i: values[i][head].mean())] if references else []
-    best += [i for i, r in enumerate(results) if r.get("name") == "r4t_folm"]
+    rivals = {r["name"]: values[i] for i, r in enumerate(results) if r.get("name") == "r4t_folm"}
+    if references:
+        rivals["reference"] = values[max(references, key=lambda i: values[i][head].mean())]
     for result, own in zip(results, values, strict=True):
-        result["kept"] = {}
-        for metric in METRICS:
-            rivals = [values[i][metric] for i in best if metric in values[i] and not np.isnan(values[i][metric]).any()]
-            if rivals and metric in own:
-                kept = bootstrap_ratio(own[metric], max(rivals, key=lambda v: float(v.mean())))
-                if np.isfinite(list(kept.values())).all():
-                    result["kept"][metric] = kept
+        result["against"] = {name: ratios(own, rival) for name, rival in rivals.items()}
+        found = {metric: [one[metric] for one in result["against"].values() if metric in one] for metric in METRICS}
+        result["kept"] = {metric: min(each, key=lambda r: r["ratio"]) for metric, each in found.items() if each}
+
+
+def ratios(own: Mapping[str, Floats], rival: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """`bootstrap_ratio` of every metric that has one."""
+    shared = [m for m in METRICS if m in own and m in rival and not np.isnan(rival[m]).any()]
+    found = {metric: bootstrap_ratio(own[metric], rival[metric]) for metric in shared}
+    return {metric: ratio for metric, ratio in found.items() if np.isfinite(list(ratio.values())).all()}
 
 
 def means(values: Mapping[str, Floats]) -> dict[str, dict[str, float]]:

@@ -51,6 +51,9 @@ def test_kept_is_against_the_better_of_policy_and_best_guided_reference() -> Non
     assert results[3]["kept"]["reward"]["ratio"] == pytest.approx(0.9)  # of the guided reference
     assert results[3]["kept"]["diversity"]["ratio"] == pytest.approx(1.0)  # which the other reference does not decide
     assert results[0]["kept"]["reward"]["ratio"] == pytest.approx(0.8)
+    policy, reference = results[3]["against"]["r4t_folm"], results[3]["against"]["reference"]
+    assert [policy[m]["ratio"] for m in ("reward", "diversity")] == pytest.approx([1.125, 1.2])
+    assert [reference[m]["ratio"] for m in ("reward", "diversity")] == pytest.approx([0.9, 1.0])
 
 
 def test_a_metric_without_a_ratio_is_left_out() -> None:
