@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
@@ -56,7 +57,8 @@ class Choice:
 
     @property
     def curve(self) -> str:
-        return "student" if self.name == "consistency" else self.name
+        """Its name in the picture: a student's is its folder's without the training seed."""
+        return re.sub(r"-\d+$", "", Path(self.folder).name) if self.name == "consistency" else self.name
 
 
 class Bench:
@@ -194,9 +196,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
-    parser.add_argument(
-        "--metrics", nargs="+", default=["reward", "diversity", "content_alignment"], help="of the picture"
-    )
+    parser.add_argument("--metrics", nargs="+", default=["reward", "diversity"], help="of the picture")
     parser.add_argument("--markdown", action="store_true")
     a = parser.parse_args()
     bench = Bench(a.run, a.split, a.queries, a.seeds, judge=not a.no_judge)

@@ -3,48 +3,55 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.side_by_side import side_by_side
+from benchmarks.study.figures import STYLE, line
 from r4t.evaluation import svg
+from r4t.evaluation.labels import METRICS as LABELS
 
 METRICS = (
     "reward", "recall", "hit", "diversity", "content_alignment", "distinct_items", "judge.diversity", "judge.alignment",
     "folm_share",
 )  # fmt: skip
-COLOURS = ("#3d4ed8", "#d99a2b", "#0e9384", "#b3372f", "#7b4fb5", "#5b6472", "#c2418c")
+TITLES = {metric: label for metric, (label, _) in LABELS.items()} | {"folm_share": "Items that the policy finds too"}
 
 
 def picture(results: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> str:
-    """One SVG file, a chart per metric: curves over log2 of the calls, each solver at its best guidance and top."""
+    """One SVG file, a chart per metric over the network calls: a curve per solver and kind of student."""
     names = list(dict.fromkeys(r["curve"] for r in results if "nfe" in r))
-    style = "".join(
-        f"polyline.s{i} {{ stroke: {c}; }} circle.s{i}, rect.s{i} {{ fill: {c}; }}\n" for i, c in enumerate(COLOURS)
-    )
     charts = {}
     for metric in metrics:
-        lines = [
-            svg.Line(label=name, style=f"s{i % len(COLOURS)}", points=best_points(results, name, metric), marks=True)
-            for i, name in enumerate(names)
-        ]
+        curves = [(name, best_points(results, name, metric)) for name in names]
         folm = [r["metrics"][metric]["mean"] for r in results if r["name"] == "r4t_folm" and metric in r["metrics"]]
-        if folm:
-            ends = [x for line in lines for x, _ in line.points]
-            level = [(min(ends), folm[0]), (max(ends), folm[0])]
-            lines.append(svg.Line(label="FOLM", style=f"s{len(names) % len(COLOURS)}", points=level))
-        shown = [line for line in lines if line.points]
-        charts[metric] = svg.line_chart(shown, title=metric, x_label="log2 of network calls")
-    return side_by_side(charts, style)
+        ends = [x for _, points in curves for x, _ in points]
+        level = [(x, folm[0]) for x in (min(ends), max(ends))] if folm else []
+        title = TITLES[metric]
+        named = [*((name.replace("student_", "student: "), points) for name, points in curves), ("policy", level)]
+        lines = [line(place, name, points) for place, (name, points) in enumerate(named)]
+        shown = [one for one in lines if one.points]
+        charts[title] = svg.line_chart(shown, title=title, x_label="network calls", log="x")
+    return side_by_side(charts, STYLE, per_row=2)
 
 
 def best_points(results: Sequence[Mapping[str, Any]], curve: str, metric: str) -> list[tuple[float, float]]:
-    """(log2 calls, best value at that number of calls) of one curve."""
-    best: dict[int, float] = {}
+    """(calls, value) of one curve, at each number of calls of the way of drawing that has the best reward there.
+
+    Networks that differ by nothing but their training seed are one way, and count by their mean.
+    """
+    head = "reward" if all("reward" in r["metrics"] for r in results) else "recall"
+    ways: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for r in results:
         if r.get("curve") == curve and metric in r["metrics"]:
-            best[r["nfe"]] = max(best.get(r["nfe"], -math.inf), r["metrics"][metric]["mean"])
-    return [(math.log2(calls), value) for calls, value in sorted(best.items())]
+            way = (r["nfe"], r["steps"], r["guidance"], r["sigma_max"])
+            ways.setdefault(way, []).append((r["metrics"][head]["mean"], r["metrics"][metric]["mean"]))
+    best: dict[int, tuple[float, float]] = {}
+    for (calls, *_), found in ways.items():
+        mean = statistics.fmean(first for first, _ in found), statistics.fmean(value for _, value in found)
+        best[calls] = max(best.get(calls, (-math.inf, 0.0)), mean)
+    return [(float(calls), value) for calls, (_, value) in sorted(best.items())]
 
 
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:

@@ -96,7 +96,7 @@ def latency(cells: Sequence[CellResults]) -> str | None:
         lines = [line(i, method_name(name), points) for i, (name, points) in enumerate(curves) if len(points) > 1]
         if lines:
             title = f"{cell.cell.label}: seconds a batch"
-            charts[title] = svg.line_chart(lines, title=title, x_label="queries in a batch", named=True, log=True)
+            charts[title] = svg.line_chart(lines, title=title, x_label="queries in a batch", named=True, log="xy")
     return side_by_side(charts, STYLE, per_row=2) if charts else None
 
 

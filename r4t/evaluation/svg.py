@@ -69,23 +69,26 @@ LAYERS = ("square", "circle", "diamond", "triangle", "down", "cross")
 """Shapes from the lowest to the highest: none hides one below it whole."""
 
 
-def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool = False, log: bool = False) -> str:
+def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool = False, log: str = "") -> str:
     """Curves over one axis. Several have a legend or, when `named`, their names at their ends.
 
-    log: both axes are logarithmic, with ticks at powers of two and of ten; every value must be positive.
+    log: `x` or `xy`, the axes that are logarithmic, with ticks at powers of two and of ten; values must be positive.
     """
     legend, legend_height = _legend(lines) if len(lines) > 1 and not named else ([], 0)
     room = 34 + CHARACTER * max(len(line.label) for line in lines) if named else 10
     left, right, top, bottom = 46, room, 10 + legend_height, 34
     height = (232 if named else 192) + legend_height
-    if log:
-        lines = [replace(line, points=[(math.log2(x), math.log10(y)) for x, y in line.points]) for line in lines]
+    log_x, log_y = ("x" in log), ("y" in log)
+    if log_x:
+        lines = [replace(line, points=[(math.log2(x), y) for x, y in line.points]) for line in lines]
+    if log_y:
+        lines = [replace(line, points=[(x, math.log10(y)) for x, y in line.points]) for line in lines]
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points]
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
-    ticks = _powers(min(ys), max(ys)) if log else nice_ticks(min(ys), max(ys), 4)
+    ticks = _powers(min(ys), max(ys)) if log_y else nice_ticks(min(ys), max(ys), 4)
     y_low, y_high = min(min(ys), ticks[0]), max(max(ys), ticks[-1])
-    across = _powers(x_low, x_high) if log else nice_ticks(x_low, x_high, 4)
+    across = _powers(x_low, x_high) if log_x else nice_ticks(x_low, x_high, 4)
 
     def px(x: float) -> float:
         return left + (x - x_low) / (x_high - x_low) * (WIDTH - left - right)
@@ -93,13 +96,12 @@ def line_chart(lines: Sequence[Line], *, title: str, x_label: str, named: bool =
     def py(y: float) -> float:
         return height - bottom - (y - y_low) / (y_high - y_low) * (height - top - bottom)
 
-    def written(value: float, base: float) -> str:
-        return tick(base**value) if log else tick(value)
-
     parts = [
-        _grid_line(left, py(t), WIDTH - right, py(t)) + text(left - 6, py(t) + 4, written(t, 10), "end") for t in ticks
+        _grid_line(left, py(t), WIDTH - right, py(t)) + text(left - 6, py(t) + 4, tick(10**t if log_y else t), "end")
+        for t in ticks
     ]
-    parts += [text(px(t), height - bottom + 16, written(t, 2), "middle") for t in across if x_low <= t <= x_high]
+    shown = [t for t in across if x_low <= t <= x_high]
+    parts += [text(px(t), height - bottom + 16, tick(2**t if log_x else t), "middle") for t in shown]
     parts.append(text((left + WIDTH - right) / 2, height - 3, x_label, "middle", "axis"))
     for line in lines:
         path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in line.points)
@@ -275,14 +277,16 @@ def milliseconds(value: float) -> str:
 
 
 def _legend(lines: Sequence[Line]) -> tuple[list[str], int]:
-    """Swatches with labels, as many a row as fit, and the height they take."""
+    """Swatches, or marks where those differ, with labels, as many a row as fit, and the height they take."""
     parts: list[str] = []
+    shaped = any(line.shape != "circle" for line in lines)
     x, y = 46.0, 0
     for line in lines:
         room = 26 + CHARACTER * len(line.label)
         if x > 46 and x + room > WIDTH:
             x, y = 46.0, y + 16
-        parts.append(f'<rect class="{line.style}" x="{x:.0f}" y="{y + 2}" width="10" height="10" rx="2"/>')
+        swatch = f'<rect class="{line.style}" x="{x:.0f}" y="{y + 2}" width="10" height="10" rx="2"/>'
+        parts.append(_mark(x + 5, y + 7, 4, line.style, line.shape) if shaped else swatch)
         parts.append(text(x + 14, y + 11, line.label))
         x += room
     return parts, y + 18

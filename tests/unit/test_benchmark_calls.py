@@ -72,7 +72,7 @@ def test_values_that_do_not_apply_leave_the_means() -> None:
 def test_every_choice_is_drawn_once_and_the_reference_first() -> None:
     given = argparse.Namespace(
         run=Path("r"), solvers=["euler_maruyama", "heun"], steps=[8, 256], guidance=[0.0, 0.1], sigma_max=[None],
-        no_reference=False, students=[Path("s")], student_calls=[1, 2],
+        no_reference=False, students=[Path("runs/long-3")], student_calls=[1, 2],
     )  # fmt: skip
     found = list(choices(given))
     assert len(set(found)) == len(found) == 2 * 2 * 2 + 2
@@ -80,21 +80,29 @@ def test_every_choice_is_drawn_once_and_the_reference_first() -> None:
         ("euler_maruyama", 256, 0.0),
         ("euler_maruyama", 256, 0.1),
     ]
-    assert [(c.curve, c.steps, c.guidance) for c in found[-2:]] == [("student", 1, 0.0), ("student", 2, 0.0)]
+    assert [(c.curve, c.steps, c.guidance) for c in found[-2:]] == [("long", 1, 0.0), ("long", 2, 0.0)]
 
 
-def test_a_curve_is_the_best_at_each_number_of_calls() -> None:
+def test_a_curve_is_the_way_of_the_best_reward_at_each_number_of_calls() -> None:
     results = [
         result("heun", 4, 8, 0.2),
         result("heun", 8, 8, 0.3),
         result("heun", 16, 32, 0.25),
         result("x", 1, 1, 0.9),
     ]
-    assert best_points(results, "heun", "reward") == [(3.0, 0.3), (5.0, 0.25)]
+    for one, diversity in zip(results, (0.9, 0.5, 0.7, 0.1), strict=True):
+        one["metrics"]["diversity"] = {"mean": diversity}
+    assert best_points(results, "heun", "reward") == [(8.0, 0.3), (32.0, 0.25)]
+    assert best_points(results, "heun", "diversity") == [(8.0, 0.5), (32.0, 0.7)], "of the same ways, not the best ones"
     drawn = picture([*results, {"name": "r4t_folm", "metrics": {"reward": {"mean": 0.4}}}], ["reward"])
     assert drawn.count("<polyline") == 3
-    assert "FOLM" in drawn
+    assert "policy" in drawn
     assert "| heun | 4 | 0.0 |  | 8 | 0.200 |" in markdown(results)
+
+
+def test_a_curve_of_several_training_seeds_is_their_mean() -> None:
+    results = [result("long", 1, 1, reward) for reward in (0.2, 0.3, 0.7)]
+    assert best_points(results, "long", "reward") == [(1.0, pytest.approx(0.4))]
 
 
 def test_ablations_change_what_they_say_and_nothing_else() -> None:

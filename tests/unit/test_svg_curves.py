@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from xml.etree import ElementTree
 
 import numpy as np
@@ -39,9 +40,9 @@ def texts(chart: str) -> dict[str, tuple[float, float]]:
 def test_every_curve_has_its_own_dashes_and_marks() -> None:
     chart = svg.line_chart(lines(), title="t", x_label="x")
     assert re.findall(r'stroke-dasharray="([^"]*)"', chart) == ["1 2", "2 2"]
-    outlines = set(re.findall(r'<path class="mark [^"]*" transform="[^"]*" d="([^"]*)"', chart))
-    assert outlines == {svg.SHAPES["square"], svg.SHAPES["triangle"]}
-    assert chart.count("<circle") == 11
+    outlines = Counter(re.findall(r'<path class="mark [^"]*" transform="[^"]*" d="([^"]*)"', chart))
+    assert outlines == {svg.SHAPES["square"]: 12, svg.SHAPES["triangle"]: 12}, "at eleven points and in the legend"
+    assert chart.count("<circle") == 12
 
 
 def test_names_stand_at_the_ends_and_do_not_cover_each_other() -> None:
@@ -64,8 +65,20 @@ def test_every_name_has_its_curves_mark_and_a_line_from_its_end() -> None:
     assert f" {stop}) scale" in square
 
 
+def test_one_logarithmic_axis_leaves_the_other_as_it_is() -> None:
+    chart = svg.line_chart(
+        [svg.Line(label="c", style="s0", points=[(1, 0.0), (4, 0.5), (256, 1.0)])], title="t", x_label="x", log="x"
+    )
+    assert {"1", "4", "16", "64", "256", "0", "0.5"} <= texts(chart).keys()
+    path = re.search(r'points="([^"]*)"', chart)
+    assert path
+    (left, _), (middle, half), (right, _) = [tuple(map(float, pair.split(","))) for pair in path[1].split()]
+    assert (middle - left) / (right - left) == pytest.approx(2 / 8, abs=0.001)
+    assert half == pytest.approx(sum(float(pair.split(",")[1]) for pair in path[1].split()[::2]) / 2, abs=0.1)
+
+
 def test_logarithmic_axes_are_written_in_powers_and_make_a_power_law_straight() -> None:
-    chart = svg.line_chart(lines(1), title="t", x_label="x", log=True)
+    chart = svg.line_chart(lines(1), title="t", x_label="x", log="xy")
     assert {"1", "4", "16", "64", "256", "1024", "10", "100", "1000"} <= texts(chart).keys()
     path = re.search(r'points="([^"]*)"', chart)
     assert path
