@@ -54,6 +54,7 @@ class Choice:
     steps: int
     guidance: float
     sigma_max: float | None
+    spread: float = 1.0
 
     @property
     def curve(self) -> str:
@@ -97,9 +98,11 @@ class Bench:
 
     def draw(self, choice: Choice) -> tuple[dict[str, Floats], int]:
         """Per-query values of a way of drawing sets, and its network calls."""
-        settings = Sampler(**{key: value for key, value in asdict(choice).items() if key != "folder"} | end_of(choice))
+        settings = Sampler(
+            **{key: value for key, value in asdict(choice).items() if key not in ("folder", "spread")} | end_of(choice)
+        )
         sampler = SetSampler(load_denoiser(Path(choice.folder)), settings)
-        method = Diffusion("calls", sampler, self.index, self.config.fanout.k, self.config.fanout.n)
+        method = Diffusion("calls", sampler, self.index, self.config.fanout.k, self.config.fanout.n, choice.spread)
         return self.values([method.retrieve(self.queries, seed) for seed in self.seeds]), sampler.nfe
 
     def values(self, runs: list[RetrievedSets]) -> dict[str, Floats]:
@@ -131,9 +134,8 @@ def choices(a: argparse.Namespace) -> Iterator[Choice]:
         if choice not in seen and not ((name, steps) == REFERENCE and a.no_reference):
             seen.add(choice)
             yield choice
-    for folder in a.students:
-        for calls in a.student_calls:
-            yield Choice(folder=str(folder), name="consistency", steps=calls, guidance=0.0, sigma_max=None)
+    for folder, calls, spread in product(a.students, a.student_calls, a.student_spreads):
+        yield Choice(folder=str(folder), name="consistency", steps=calls, guidance=0.0, sigma_max=None, spread=spread)
 
 
 def bootstrap_ratio(values: Floats, base: Floats, samples: int = 1000, seed: int = 0) -> dict[str, float]:
@@ -188,6 +190,9 @@ def main() -> None:
     parser.add_argument("--sigma-max", type=float, nargs="+", default=[None], help="default: the training range")
     parser.add_argument("--students", type=Path, nargs="*", default=[])
     parser.add_argument("--student-calls", type=int, nargs="+", default=[1])
+    parser.add_argument(
+        "--student-spreads", type=float, nargs="+", default=[1.0], help="docs/retriever.md; costs no call"
+    )
     parser.add_argument("--folm", type=int, default=0, help="answers of the policy per query behind folm_share")
     parser.add_argument("--no-reference", action="store_true")
     parser.add_argument("--no-judge", action="store_true")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from diffusion_fixtures import random_denoiser
 
 from r4t.catalog.dataset import Dataset
 from r4t.catalog.encoders import Encoder, load_encoder
 from r4t.catalog.index import ExactIndex
-from r4t.config import Config, parse_config
+from r4t.config import Config, Sampler, parse_config
+from r4t.diffusion.sampler import SetSampler
 from r4t.fanout import format_answer
 from r4t.methods import (
     MMR,
     BestOfN,
+    Diffusion,
     FanoutSearch,
     LanguageFanout,
     NoFanout,
@@ -23,7 +26,7 @@ from r4t.methods import (
 )
 from r4t.mmr import mmr_select
 from r4t.scoring import SetScorer
-from r4t.types import Query, RetrievedSets
+from r4t.types import Floats, Query, RetrievedSets
 
 K = 4
 BASES = ("soup", "cake", "salad", "bread", "pie", "stew")
@@ -218,3 +221,20 @@ def test_best_of_n_never_prefers_an_invalid_answer(
     sets = BestOfN(mostly_broken, FanoutSearch(encoder, index, K, 1), scorer, 1.0, 3).retrieve(queries, 0)
     assert sets.valid is not None
     assert sets.valid.all()
+
+
+def test_a_compiled_retrievers_rows_move_between_what_is_drawn_and_plain_search() -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(30, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    queries = QueryBatch(rows=np.arange(5), texts=("q",) * 5, vectors=vectors[:5])
+    sampler = SetSampler(random_denoiser(), Sampler(name="dpmpp_2m", steps=2, guidance=0.0))
+
+    def directions(**spread: float) -> Floats:
+        method = Diffusion("r4t_diffusion", sampler, ExactIndex(vectors), 3, 1, **spread)
+        return method.retrieve(queries, seed=4).directions
+
+    drawn, own = directions(spread=1.0), queries.vectors[:, None]
+    assert np.array_equal(directions(), drawn)
+    assert directions(spread=0.0) == pytest.approx(np.broadcast_to(own, drawn.shape), abs=1e-6)
+    assert ((directions(spread=0.5) * own).sum(-1) > (drawn * own).sum(-1) + 1e-3).all()
