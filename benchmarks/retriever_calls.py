@@ -59,7 +59,8 @@ class Choice:
     @property
     def curve(self) -> str:
         """Its name in the picture: a student's is its folder's without the training seed."""
-        return re.sub(r"-\d+$", "", Path(self.folder).name) if self.name == "consistency" else self.name
+        name = re.sub(r"-\d+$", "", Path(self.folder).name) if self.name == "consistency" else self.name
+        return name if self.spread == 1 else f"{name}, spread {self.spread:g}"
 
 
 class Bench:

@@ -45,7 +45,7 @@ def best_points(results: Sequence[Mapping[str, Any]], curve: str, metric: str) -
     ways: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for r in results:
         if r.get("curve") == curve and metric in r["metrics"]:
-            way = (r["nfe"], r["steps"], r["guidance"], r["sigma_max"], r["spread"])
+            way = (r["nfe"], r["steps"], r["guidance"], r["sigma_max"])
             ways.setdefault(way, []).append((r["metrics"][head]["mean"], r["metrics"][metric]["mean"]))
     best: dict[int, tuple[float, float]] = {}
     for (calls, *_), found in ways.items():

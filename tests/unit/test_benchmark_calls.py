@@ -81,7 +81,7 @@ def test_every_choice_is_drawn_once_and_the_reference_first() -> None:
         ("euler_maruyama", 256, 0.1),
     ]
     assert [(c.curve, c.steps, c.spread) for c in found[-4:]] == [
-        ("long", 1, 0.5), ("long", 1, 1.0), ("long", 2, 0.5), ("long", 2, 1.0),
+        ("long, spread 0.5", 1, 0.5), ("long", 1, 1.0), ("long, spread 0.5", 2, 0.5), ("long", 2, 1.0),
     ]  # fmt: skip
 
 
