@@ -202,7 +202,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--json", type=Path)
     parser.add_argument("--svg", type=Path)
-    parser.add_argument("--metrics", nargs="+", default=["reward", "diversity"], help="of the picture")
+    parser.add_argument(
+        "--metrics",
+        nargs="+",
+        default=["reward", "diversity"],
+        choices=METRICS,
+        metavar="METRIC",
+        help="of the picture",
+    )
     parser.add_argument("--markdown", action="store_true")
     a = parser.parse_args()
     bench = Bench(a.run, a.split, a.queries, a.seeds, judge=not a.no_judge)
