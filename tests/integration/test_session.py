@@ -46,6 +46,7 @@ def test_local_sessions_stand_side_by_side_and_a_killed_one_leaves_nothing() -> 
         assert float(one[1]) == len(psutil.Process().cpu_affinity() or [])
         children = descendants(first.pid)
         assert children
+        assert not [child for child in children if "ray::IDLE" in child.cmdline()], "no worker before it is asked for"
         first.kill()
         assert_all_end(children)
         assert second.poll() is None
