@@ -26,9 +26,9 @@ def role_environment(role: Role, config: Config) -> dict[str, str]:
     }
     own = {
         "rollout": config.rollout.threads or max(1, cores() // config.rollout.tensor_parallel),
-        "scorer": max(1, cores() // config.scorer.workers),
+        "scorer": config.scorer.threads or max(1, cores() // config.scorer.workers),
         "shard": max(1, cores() // config.index.shards),
-        "learner": max(1, cores() // config.learner.ranks),
+        "learner": config.learner.threads or max(1, cores() // config.learner.ranks),
     }
     env["OMP_NUM_THREADS"] = str(own[role])
     if role == "rollout":

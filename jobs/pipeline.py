@@ -40,10 +40,11 @@ ON_RAY = ("folm", "sets", "retriever", "distill", "evaluate")
 # How and where a run computes, not what: a run may go on under other values (checkpoints load on any layout).
 RESUMABLE = (
     "data.endpoint.url", "data.endpoint.api_key_env", "data.endpoint.timeout", "data.endpoint.concurrency",
-    "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.cpus",
+    "learner.ranks", "learner.zero_stage", "learner.micro_tokens", "learner.gradient_checkpointing", "learner.threads",
+    "learner.cpus",
     "rollout.engine", "rollout.workers", "rollout.max_num_seqs", "rollout.kv_cache_gib", "rollout.threads",
     "rollout.cpus",
-    "scorer.workers", "scorer.cpus", "rollout.pool", "learner.pool", "scorer.pool",
+    "scorer.workers", "scorer.threads", "scorer.cpus", "rollout.pool", "learner.pool", "scorer.pool",
     "rl.checkpoint_every", "rl.keep_last", "retriever.threads",
     "sets.min_parsed", "sets.check_after",
     "rl.openrlhf.reward_urls", "rl.openrlhf.micro_batch", "rl.openrlhf.attention",

@@ -143,12 +143,14 @@ class Learner(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     micro_tokens: int = Field(4096, ge=1)  # padded tokens per rank and forward pass
     gradient_checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
+    threads: int | None = Field(None, ge=1)  # of one rank on CPU; None: the cores, shared out to the ranks
     cpus: float = Field(0.25, gt=0)
     pool: str | None = None  # as rollout.pool
 
 
 class Scorer(Section):
     workers: int = Field(1, ge=1)
+    threads: int | None = Field(None, ge=1)  # of one scorer on CPU; None: the cores, shared out to the scorers
     cpus: float = Field(0.25, gt=0)
     gpus: float = Field(0, ge=0, le=1)  # on cuda: share of a GPU that each holds and searches on; 0: on the CPU
     pool: str | None = None  # as rollout.pool, for the shards of the index too

@@ -31,8 +31,9 @@ def configuration(
         {
             "policy": {**shape, **(policy or {})},
             "rl": {"queries_per_step": 2, "group_size": 4, "updates_per_batch": updates, "max_tokens": 24, "clip": 0.2},
-            "rollout": {"kv_cache_gib": 0.1, "max_num_seqs": 16, "cpus": 0.5, **(rollout or {})},
-            "learner": {"cpus": 0.2, **learner},
+            "rollout": {"kv_cache_gib": 0.1, "max_num_seqs": 16, "threads": 1, "cpus": 0.5, **(rollout or {})},
+            "learner": {"threads": 1, "cpus": 0.2, **learner},
+            "scorer": {"threads": 1},
         }
     )
 

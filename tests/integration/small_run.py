@@ -34,7 +34,9 @@ def settings(**retriever: Any) -> Config:
             "encoder": {"dim": 64},
             "policy": {"vocab_size": 384, "hidden": 64, "layers": 1, "heads": 2, "max_length": 96},
             "rl": {"max_tokens": 16},
-            "rollout": {"max_num_seqs": 16, "kv_cache_gib": 0.05},
+            "rollout": {"max_num_seqs": 16, "kv_cache_gib": 0.05, "threads": 1},
+            "learner": {"threads": 1},
+            "scorer": {"threads": 1},
             "sets": {"shard_queries": 3},
             "retriever": {
                 "rows": 5,

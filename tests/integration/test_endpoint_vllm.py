@@ -20,7 +20,7 @@ from jobs import judge, prepare
 from jobs.run import Run
 from r4t.catalog.endpoint import Client, Question
 from r4t.catalog.prompts import OAR_SYSTEM, oar_prompt, read_queries
-from r4t.config import Config, Endpoint, parse_config
+from r4t.config import Endpoint, parse_config
 from r4t.errors import UserError
 from r4t.policy import create_policy, train_tokenizer
 from tests.support import wait_for
@@ -61,7 +61,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("served")
     make_model(folder)
     port = free_port()
-    env = {**os.environ, **role_environment("rollout", Config()), "VLLM_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
+    own = role_environment("rollout", parse_config({"rollout": {"threads": 1}}))
+    env = {**os.environ, **own, "VLLM_API_KEY": KEY, "NO_PROXY": "127.0.0.1"}
     del env["VLLM_ENABLE_V1_MULTIPROCESSING"]  # the server needs its engine in a process of its own
     command = f"--model {folder} --served-model-name tiny --host 127.0.0.1 --port {port} --dtype float32"
     command += f" --max-model-len 4096 --max-num-seqs 8 --enforce-eager --kv-cache-memory-bytes {1 << 27}"

@@ -50,7 +50,7 @@ def settings(task: str) -> Config:
             else {"kind": "coverage", "coverage_weighting": "inverse_frequency"},
             "policy": {"vocab_size": 384, "hidden": 32, "layers": 1, "heads": 1, "max_length": 96},
             "rl": {"max_tokens": 24},
-            "rollout": {"max_num_seqs": 16, "kv_cache_gib": 0.05},
+            "rollout": {"max_num_seqs": 16, "kv_cache_gib": 0.05, "threads": 1},
             "retriever": {"rows": 6, "hidden": 32, "mlp": 32, "layers": 1, "heads": 2, "noise_dim": 16},
             "evaluate": {
                 "seeds": [0, 1],

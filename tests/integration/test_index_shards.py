@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 def test_shards_in_actors_find_what_one_index_finds(tmp_path: Path) -> None:
     raw = {"encoder": {"dim": 64}, "data": {"n_queries": 100}, "fanout": {"k": 2}, "rollout": {"cpus": 0.25}}
-    raw |= {"index": {"shards": 3}, "scorer": {"cpus": 0.125}, "cluster": {"call_timeout": 60}}
+    raw |= {"index": {"shards": 3}, "scorer": {"threads": 1, "cpus": 0.125}, "cluster": {"call_timeout": 60}}
     config = parse_config(raw)
     run = Run(tmp_path, config)
     prepare.main(config, run)

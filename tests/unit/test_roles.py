@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from cluster.devices import search_device, weight_transport
+import cluster.devices
+from cluster.devices import role_environment, search_device, weight_transport
 from r4t.config import Config, parse_config
-from r4t.seats import bundles, seats
+from r4t.seats import Role, bundles, seats
 
 
 def config(device: str, colocate: bool) -> Config:
@@ -26,6 +29,19 @@ def config(device: str, colocate: bool) -> Config:
 )
 def test_the_device_decides_how_weights_travel(device: str, colocate: bool, transport: str) -> None:
     assert weight_transport(config(device, colocate)) == transport
+
+
+@pytest.mark.parametrize(
+    ("role", "section", "own"),
+    [("rollout", {}, 12), ("rollout", {"tensor_parallel": 2}, 6), ("learner", {"ranks": 3}, 4), ("scorer", {}, 12)],
+)
+def test_an_actor_has_its_share_of_the_cores_or_as_many_threads_as_told(
+    role: Role, section: dict[str, Any], own: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.devices, "cores", lambda: 12)
+    for threads, expected in ((None, own), (5, 5)):
+        config = parse_config({role: {**section, "threads": threads}})
+        assert role_environment(role, config)["OMP_NUM_THREADS"] == str(expected)
 
 
 def test_every_actor_has_a_bundle_of_its_own() -> None:
