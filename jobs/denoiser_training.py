@@ -104,8 +104,8 @@ def _train(config: Config, run: Run, plans: Sequence[Plan], jobs: list[Job], sto
     for job in jobs:
         _begin(run, job)
     notices = Notices([actor for job in jobs for actor in job.everyone.actors])
-    with run.progress(plans[0].name, sum(plan.settings.steps for plan in plans)) as bar:
-        bar.advance(sum(job.step for job in jobs))
+    total, before = sum(plan.settings.steps for plan in plans), sum(job.step for job in jobs)
+    with run.progress(plans[0].name, total, before) as bar:
         while active := [job for job in jobs if job.active]:
             _advance(run, active, bar)
             if leaving := notices.leaving():

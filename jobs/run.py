@@ -84,10 +84,12 @@ class Run:
         self._log.append(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     @contextmanager
-    def progress(self, description: str, total: int) -> Iterator[Bar]:
-        """A bar with the time left on a terminal; elsewhere a line about every ten seconds."""
+    def progress(self, description: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """A bar with the time left on a terminal; elsewhere a line about every ten seconds. `done` of `total` stand
+        from before, and tell nothing of the pace.
+        """
         if not self._console.is_terminal:
-            yield LineBar(self, description, total)
+            yield LineBar(self, description, total, done)
             return
         columns = (
             TextColumn("{task.description}"),
@@ -97,7 +99,7 @@ class Run:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=self._console, transient=True) as progress:
-            yield TerminalBar(self, progress, description, total)
+            yield TerminalBar(self, progress, description, total, done)
 
     def close(self) -> None:
         """Closes the files and sinks."""
@@ -107,9 +109,9 @@ class Run:
 
 
 class TerminalBar:
-    def __init__(self, run: Run, progress: Progress, description: str, total: int) -> None:
+    def __init__(self, run: Run, progress: Progress, description: str, total: int, done: int) -> None:
         self._run, self._progress = run, progress
-        self._task = progress.add_task(description, total=total)
+        self._task = progress.add_task(description, total=total, completed=done)
 
     def advance(self, n: int = 1) -> None:
         self._progress.advance(self._task, n)
@@ -117,9 +119,9 @@ class TerminalBar:
 
 
 class LineBar:
-    def __init__(self, run: Run, description: str, total: int) -> None:
+    def __init__(self, run: Run, description: str, total: int, done: int) -> None:
         self._run, self._description, self._total = run, description, total
-        self._done = 0
+        self._done = self._before = done
         self._start = self._spoke = time.monotonic()
 
     def advance(self, n: int = 1) -> None:
@@ -129,7 +131,7 @@ class LineBar:
         if now - self._spoke < LINE_EVERY:
             return
         self._spoke = now
-        left = (now - self._start) / self._done * (self._total - self._done)
+        left = (now - self._start) / (self._done - self._before) * (self._total - self._done)
         self._run.say(f"{self._description}  {self._done}/{self._total}  about {left:.0f} s left")
 
 

@@ -120,9 +120,8 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
         run.say(f"folm: resuming at step {progress.step}")
     with (
         WeightChannel(config, actors.learners, actors.rollouts, folder) as channel,
-        run.progress("folm", rl.steps) as bar,
+        run.progress("folm", rl.steps, progress.step) as bar,
     ):
-        bar.advance(progress.step)
         dispatch = Dispatch(config, actors, channel)
         groups = GroupSource(config, dataset, dispatch, step=progress.step, consumed=progress.consumed)
         channel.publish(progress.step)

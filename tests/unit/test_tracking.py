@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from rich.progress import Progress
 
 from jobs import run as run_module
-from jobs.run import Run, save_config
+from jobs.run import Run, TerminalBar, save_config
 from r4t.config import Config, parse_config
 from r4t.tracking import MetricsFile, read_metrics
 
@@ -112,6 +116,20 @@ def test_progress_off_a_terminal_speaks_at_intervals(
         ["encoding", "4/4"],
     ]
     assert sink.advances == 2
+
+
+def test_the_time_left_is_that_of_the_pace_since_the_run_went_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(0, 20)  # seconds, at every look
+    monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: next(clock), strftime=time.strftime))
+    run = Run(tmp_path, Config())
+    with run.progress("folm", 1000, 900) as bar:
+        bar.advance(10)
+    assert capsys.readouterr().out == "folm  910/1000  about 180 s left\n"
+    terminal = Progress()
+    TerminalBar(run, terminal, "folm", 1000, 900)
+    assert (terminal.tasks[0].completed, terminal.tasks[0].speed) == (900, None)
 
 
 def test_the_saved_config_is_the_resolved_one(tmp_path: Path) -> None:
