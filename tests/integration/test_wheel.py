@@ -23,7 +23,8 @@ SMALL = [
     "warm_start={steps: 20, batch: 8, fanouts_per_query: 1}",
     "rl={steps: 1, queries_per_step: 2, group_size: 2, updates_per_batch: 1, max_tokens: 24, validate_queries: 2,"
     " judge_queries: 0, validate_every: 1, checkpoint_every: 1}",
-    "sets={samples_per_query: 1, shard_queries: 16}", "learner.ranks=1", "rollout.workers=1",
+    "sets={samples_per_query: 1, shard_queries: 16}",
+    "learner={ranks: 1, threads: 1}", "rollout={workers: 1, threads: 1}", "scorer={threads: 1}",
     "retriever={rows: 4, hidden: 32, mlp: 32, layers: 1, heads: 2, noise_dim: 16, steps: 4, batch: 8, warmup_steps: 1,"
     " validate_every: 2, checkpoint_every: 2}",
     "distill={steps: 4, batch: 8, warmup_steps: 1, validate_every: 2, checkpoint_every: 2}",
