@@ -106,6 +106,7 @@ def _train(config: Config, run: Run, plans: Sequence[Plan], jobs: list[Job], sto
     notices = Notices([actor for job in jobs for actor in job.everyone.actors])
     total, before = sum(plan.settings.steps for plan in plans), sum(job.step for job in jobs)
     with run.progress(plans[0].name, total, before) as bar:
+        run.advanced()  # that the ranks have started is progress too
         while active := [job for job in jobs if job.active]:
             _advance(run, active, bar)
             if leaving := notices.leaving():

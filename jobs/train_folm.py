@@ -122,6 +122,7 @@ def train(config: Config, run: Run, dataset: Dataset, actors: Actors, folder: Pa
         WeightChannel(config, actors.learners, actors.rollouts, folder) as channel,
         run.progress("folm", rl.steps, progress.step) as bar,
     ):
+        run.advanced()  # that the actors have started is progress too
         dispatch = Dispatch(config, actors, channel)
         groups = GroupSource(config, dataset, dispatch, step=progress.step, consumed=progress.consumed)
         channel.publish(progress.step)
