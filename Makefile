@@ -14,7 +14,7 @@ quickstart: install  ## the whole pipeline on the embedded recipes, from raw ite
 	.venv/bin/r4t run configs/quickstart.yaml --run-dir $(RUN_DIR)
 
 test: install  ## every test
-	.venv/bin/python -m pytest $(TOGETHER) -n $$(($(WORKERS) + 1)) --side-worker $(PYTEST_ARGS)
+	.venv/bin/python -m pytest $(TOGETHER) -n $$(($(WORKERS) + 1)) $(PYTEST_ARGS)
 
 test-fast: install  ## the tests that start neither engine nor server nor browser
 	.venv/bin/python -m pytest -m "not slow and not service and not gpu" $(TOGETHER) -n $(WORKERS) $(PYTEST_ARGS)

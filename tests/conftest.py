@@ -8,11 +8,9 @@ import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
-from side_worker import STEPS_BACK, is_side_worker, scheduling
 
 # OpenRLHF's wheel installs a top-level package `tests`, which would hide this folder from `from tests.x import y`.
 _ours = types.ModuleType("tests")
@@ -30,20 +28,6 @@ for _name, _value in {
 
 hypothesis.settings.register_profile("r4t", deadline=None)  # an example's pause on a busy machine is no failure
 hypothesis.settings.load_profile("r4t")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--side-worker", action="store_true", help="the last of -n N takes tests without engines alone")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("side_worker") and is_side_worker():
-        os.nice(STEPS_BACK)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    return scheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
