@@ -75,11 +75,15 @@ def ending_its_schedule() -> Iterator[None]:
     try:
         yield
     finally:
-        started = [thread for thread in threading.enumerate() if thread not in before]
-        for thread in started:
-            if isinstance(thread, StreamingExecutor):
-                thread.shutdown(force=True)
         deadline = time.monotonic() + SCHEDULE_ENDS
-        for thread in started:
-            if isinstance(thread, StreamingExecutor) or thread.name.startswith(READERS):
-                thread.join(max(0.0, deadline - time.monotonic()))
+        while (alive := [one for one in threading.enumerate() if one not in before and _calls_ray(one)]) and (
+            left := deadline - time.monotonic()
+        ) > 0:
+            for thread in alive:
+                if isinstance(thread, StreamingExecutor):
+                    thread.shutdown(force=True)
+            alive[0].join(min(left, 0.2))  # and again: one that ends may have started another
+
+
+def _calls_ray(thread: threading.Thread) -> bool:
+    return isinstance(thread, StreamingExecutor) or thread.name.startswith(READERS)

@@ -92,8 +92,8 @@ def roll_call(config: Config, say: Callable[[str], None], share: float = 1.0) ->
         yield roll
     finally:
         done.set()
+        ray.kill(roll)  # first, so that the watcher does not wait for it
         watcher.join(BEAT)  # it may be waiting for a node that is gone
-        ray.kill(roll)
 
 
 def _end_silent(roll: Any, share: float, timeout: float, say: Callable[[str], None]) -> None:
