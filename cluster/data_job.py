@@ -15,7 +15,7 @@ from cluster.clock import CLOCK, check_clock
 
 T = TypeVar("T")
 LOOK = 5.0  # seconds between two looks at the clock
-SCHEDULE_ENDS = 20.0  # seconds that Ray Data's threads are given when a job is left early
+SCHEDULE_ENDS, PAUSE = 20.0, 0.2  # seconds that Ray Data's threads are given when a job is left early, and of each wait
 READERS = ("map_tp_filling_worker", "r4t-rows")  # threads that fetch a job's output: Ray Data's, and that of `timely`
 
 
@@ -75,14 +75,14 @@ def ending_its_schedule() -> Iterator[None]:
     try:
         yield
     finally:
-        deadline = time.monotonic() + SCHEDULE_ENDS
-        while (alive := [one for one in threading.enumerate() if one not in before and _calls_ray(one)]) and (
-            left := deadline - time.monotonic()
-        ) > 0:
+        for _ in range(round(SCHEDULE_ENDS / PAUSE)):
+            alive = [thread for thread in threading.enumerate() if thread not in before and _calls_ray(thread)]
+            if not alive:
+                break
             for thread in alive:
                 if isinstance(thread, StreamingExecutor):
                     thread.shutdown(force=True)
-            alive[0].join(min(left, 0.2))  # and again: one that ends may have started another
+            alive[0].join(PAUSE)  # then looks again: one that ends may have started another
 
 
 def _calls_ray(thread: threading.Thread) -> bool:

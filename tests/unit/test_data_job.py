@@ -8,7 +8,7 @@ import time
 from cluster.data_job import READERS, ending_its_schedule
 
 
-def started(seconds: float, then: list[threading.Thread] | None = None, name: str = READERS[-1]) -> threading.Thread:
+def reader(seconds: float, then: list[threading.Thread] | None = None, name: str = READERS[-1]) -> threading.Thread:
     """A thread that works for `seconds`, and then starts `then`."""
 
     def work() -> None:
@@ -21,8 +21,8 @@ def started(seconds: float, then: list[threading.Thread] | None = None, name: st
 
 def test_a_reader_that_another_starts_while_the_job_ends_is_waited_for() -> None:
     """The first row's readers start when it comes, which may be after the job was told to end."""
-    late = started(0.5, name=f"{READERS[0]}-1")
-    first = started(0.3, [late])
+    late = reader(0.5, name=f"{READERS[0]}-1")
+    first = reader(0.3, [late])
     with ending_its_schedule():
         first.start()
     assert late.ident is not None
@@ -31,7 +31,7 @@ def test_a_reader_that_another_starts_while_the_job_ends_is_waited_for() -> None
 
 
 def test_threads_that_stood_before_and_those_of_others_are_not_waited_for() -> None:
-    before, other = started(3), started(3, name="other")
+    before, other = reader(3), reader(3, name="other")
     before.start()
     start = time.monotonic()
     with ending_its_schedule():
