@@ -8,13 +8,13 @@ import time
 from cluster.data_job import READERS, ending_its_schedule
 
 
-def reader(seconds: float, then: list[threading.Thread] | None = None, name: str = READERS[-1]) -> threading.Thread:
+def reader(seconds: float, then: threading.Thread | None = None, name: str = READERS[-1]) -> threading.Thread:
     """A thread that works for `seconds`, and then starts `then`."""
 
     def work() -> None:
         time.sleep(seconds)
-        for one in then or []:
-            one.start()
+        if then is not None:
+            then.start()
 
     return threading.Thread(target=work, name=name, daemon=True)
 
@@ -22,7 +22,7 @@ def reader(seconds: float, then: list[threading.Thread] | None = None, name: str
 def test_a_reader_that_another_starts_while_the_job_ends_is_waited_for() -> None:
     """The first row's readers start when it comes, which may be after the job was told to end."""
     late = reader(0.5, name=f"{READERS[0]}-1")
-    first = reader(0.3, [late])
+    first = reader(0.3, late)
     with ending_its_schedule():
         first.start()
     assert late.ident is not None
