@@ -6,7 +6,8 @@
 
 On CPU each row times rows drawn plus the search for their nearest items among `--items` random ones, against the same
 network's 256-step guided sampler (Euler-Maruyama, 512 network calls) in the same run: `against_256` is that many times
-faster. `tiny` is the default network, `paper` Table 3's; their weights are random, which changes no time. The reference
+faster. `tiny` is the default network, `paper` Table 3's, the others change the default's width or depth; weights are
+random, which changes no time. The reference
 runs at `--reference-batches` only, few times, because it takes minutes. With `--folm`, `against_folm` is the same ratio
 to the language model of a run (`benchmarks.folm_latency`), timed just before.
 On a GPU: the whole sampler as one recorded graph, float32 and bfloat16, and a training step at batch 512, with the
@@ -42,8 +43,17 @@ if TYPE_CHECKING:
     from r4t.retriever import ItemIndex
 
 DIM, ROWS, K = 128, 12, 10
+TINY: dict[str, Any] = {"hidden": 128, "mlp": 256, "layers": 3, "heads": 4, "noise_dim": 64, "register_token": True}
+SIZES: dict[str, dict[str, int]] = {  # the tiny network's, changed
+    "wide_256": {"hidden": 256, "mlp": 512},
+    "layers_1": {"layers": 1},
+    "wide_64": {"hidden": 64, "mlp": 128},
+    "wide_32": {"hidden": 32, "mlp": 64},
+    "wide_32_layers_1": {"hidden": 32, "mlp": 64, "layers": 1},
+}
 NETWORKS: dict[str, dict[str, Any]] = {
-    "tiny": {"hidden": 128, "mlp": 256, "layers": 3, "heads": 4, "noise_dim": 64, "register_token": True},
+    "tiny": TINY,
+    **{name: TINY | size for name, size in SIZES.items()},
     "paper": {"hidden": 1024, "mlp": 1024, "layers": 6, "heads": 16, "noise_dim": 128, "register_token": False},
 }
 TRAINING_BATCH = 512

@@ -4,8 +4,9 @@
     python -m benchmarks.retriever_ablations runs/quickstart runs/ablations --train-seeds 0 1 2 --folm 5 > ablations.md
 
 Every variant is trained by the job of its stage into `OUT/<variant>-<seed>`, resumes there, and is measured on the
-run's held-out queries with `--seeds` draws; students have the run's retriever as their teacher. Prints Markdown; the
-spread is over training seeds. `--json FILE` keeps all numbers.
+run's held-out queries with `--seeds` draws. Students have the run's retriever as their teacher; `student_of_<variant>`
+has that variant's of the same training seed, which is trained first. Prints Markdown; the spread is over training
+seeds. `--json FILE` keeps all numbers.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import environment
+from benchmarks.retriever import SIZES
 from benchmarks.retriever_calls import Bench, Choice, means
 from benchmarks.retriever_figure import METRICS
 from cluster.retriever_learner import RetrieverLearner
@@ -40,8 +42,11 @@ class Variant:
     changes: Mapping[str, Any]
     sets: str = "sets"
     student: bool = False
+    teacher: str = ""  # a variant; without one the run's own retriever
 
 
+BETTER_HALF = {"top_fraction": 0.5}
+LONG = {"endpoints": 0.0, "sets": 1.0, "steps": 3000}
 VARIANTS = {
     "base": Variant(changes={}),
     "rows_10": Variant(changes={"retriever": {"rows": 10}}),  # no fillers
@@ -51,28 +56,23 @@ VARIANTS = {
     "filtered": Variant(changes={"sets": {"top_fraction": 0.5}}),
     "log_normal": Variant(changes={"retriever": {"sigma_law": "log_normal"}}),
     "zero_shot": Variant(changes={}, sets="sets/zero_shot"),
+    **{name: Variant(changes={"retriever": size}) for name, size in SIZES.items()},
     "student_sets": Variant(changes={"distill": {"endpoints": 0.0, "sets": 1.0}}, student=True),
-    "student_long": Variant(changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000}}, student=True),
+    "student_long": Variant(changes={"distill": LONG}, student=True),
     "student_endpoints": Variant(changes={"distill": {"endpoints": 1.0, "sets": 0.0}}, student=True),
     "student_both": Variant(changes={"distill": {"endpoints": 1.0, "sets": 10.0}}, student=True),
     "student_filtered": Variant(
-        changes={"distill": {"endpoints": 0.0, "sets": 1.0}, "sets": {"top_fraction": 0.5}}, student=True
+        changes={"distill": {"endpoints": 0.0, "sets": 1.0}, "sets": BETTER_HALF}, student=True
     ),
-    "student_long_filtered": Variant(
-        changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000}, "sets": {"top_fraction": 0.5}},
-        student=True,
-    ),
+    "student_long_filtered": Variant(changes={"distill": LONG, "sets": BETTER_HALF}, student=True),
     "student_longest_filtered": Variant(
-        changes={"distill": {"endpoints": 0.0, "sets": 1.0, "steps": 10_000}, "sets": {"top_fraction": 0.5}},
-        student=True,
+        changes={"distill": LONG | {"steps": 10_000}, "sets": BETTER_HALF}, student=True
     ),
-    "student_calls": Variant(
-        changes={
-            "distill": {"endpoints": 0.0, "sets": 1.0, "steps": 3000, "calls": (1, 2, 4)},
-            "sets": {"top_fraction": 0.5},
-        },
-        student=True,
-    ),
+    "student_calls": Variant(changes={"distill": LONG | {"calls": (1, 2, 4)}, "sets": BETTER_HALF}, student=True),
+    **{
+        f"student_of_{name}": Variant(changes={"distill": LONG, "sets": BETTER_HALF}, student=True, teacher=name)
+        for name in ("base", *SIZES)
+    },
 }
 
 
@@ -90,7 +90,7 @@ def plan_of(run: Path, out: Path, name: str, seed: int) -> tuple[Config, Plan]:
     config = changed(config_of(run), variant, seed)
     inputs = {"prepare": run / "prepare", "sets": run / variant.sets}
     if variant.student:
-        inputs["retriever"] = run / "retriever"
+        inputs["retriever"] = out / f"{variant.teacher}-{seed}" if variant.teacher else run / "retriever"
     plan = Plan(
         name=f"{name}-{seed}",
         learner=StudentLearner if variant.student else RetrieverLearner,
@@ -100,6 +100,11 @@ def plan_of(run: Path, out: Path, name: str, seed: int) -> tuple[Config, Plan]:
         inputs=inputs,
     )
     return config, plan
+
+
+def with_teachers(names: Sequence[str]) -> list[str]:
+    """The variants, each once and after its teacher."""
+    return list(dict.fromkeys(one for name in names for one in (VARIANTS[name].teacher, name) if one))
 
 
 def choice_of(folder: Path) -> Choice:
@@ -118,12 +123,13 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
     """Mean ± standard deviation over training seeds."""
     names = list(dict.fromkeys(r["variant"] for r in results))
     shown = [m for m in METRICS if all(m in r["metrics"] for r in results)]
-    lines = [f"| variant | calls | seconds | {' | '.join(shown)} |", "|---" * (len(shown) + 3) + "|"]
+    lines = [f"| variant | parameters | calls | seconds | {' | '.join(shown)} |", "|---" * (len(shown) + 4) + "|"]
     for name in names:
         same = [r for r in results if r["variant"] == name]
         cells = [spread([r["metrics"][m]["mean"] for r in same]) for m in shown]
         seconds = statistics.fmean(r["seconds"] for r in same)
-        lines.append(f"| {name} | {same[0]['nfe']} | {seconds:.0f} | {' | '.join(cells)} |")
+        size = f"{same[0]['parameters']:,}"
+        lines.append(f"| {name} | {size} | {same[0]['nfe']} | {seconds:.0f} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -143,7 +149,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     a = parser.parse_args()
     run, out = a.run.resolve(), a.out.resolve()
-    plans = [plan_of(run, out, name, seed) for name in a.variants for seed in a.train_seeds]
+    plans = [plan_of(run, out, name, seed) for name in with_teachers(a.variants) for seed in a.train_seeds]
     missing = [one for one in plans if not is_finished(one[1].folder)]
     if missing:
         with session(config_of(run), None):
@@ -154,10 +160,10 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     for _, plan in plans:
         found, nfe = bench.draw(choice_of(plan.folder))
-        manifest = read_manifest(plan.folder) or {}
+        trained = (read_manifest(plan.folder) or {})["metrics"]
         name, _, seed = plan.name.rpartition("-")
-        entry = {"variant": name, "seed": int(seed), "nfe": nfe, "seconds": manifest["metrics"]["seconds"]}
-        results.append(entry | {"metrics": means(found)})
+        entry = {"variant": name, "seed": int(seed), "nfe": nfe, "metrics": means(found)}
+        results.append(entry | {key: trained[key] for key in ("parameters", "seconds")})
     if a.json:
         head = {"schema": 1, "name": "retriever_ablations", "environment": environment(), "run": str(run)}
         write_json(a.json, head | {"n_queries": len(bench.queries), "folm": folm, "results": results})

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.retriever_ablations import VARIANTS, changed, table
+from benchmarks.retriever_ablations import VARIANTS, changed, table, with_teachers
 from benchmarks.retriever_calls import bootstrap_ratio, choices, compare, folm_share, means
 from benchmarks.retriever_figure import best_points, markdown, picture
 from r4t.config import Config
@@ -117,7 +117,19 @@ def test_ablations_change_what_they_say_and_nothing_else() -> None:
         for section, keys in variant.changes.items():
             assert {key: getattr(getattr(other, section), key) for key in keys} == keys
     rows = [
-        {"variant": "base", "seed": s, "nfe": 8, "seconds": 60.0, "metrics": {"reward": {"mean": 0.3 + s}}}
+        {
+            "variant": "base", "seed": s, "nfe": 8, "seconds": 60.0, "parameters": 5000,
+            "metrics": {"reward": {"mean": 0.3 + s}},
+        }
         for s in (0, 1)
-    ]
-    assert "| base | 8 | 60 | 0.800 ± 0.707 |" in table(rows)
+    ]  # fmt: skip
+    assert "| base | 5,000 | 8 | 60 | 0.800 ± 0.707 |" in table(rows)
+
+
+def test_a_teacher_is_trained_once_and_before_its_student() -> None:
+    assert with_teachers(["student_of_wide_32", "wide_32", "student_long"]) == [
+        "wide_32", "student_of_wide_32", "student_long",
+    ]  # fmt: skip
+    for name in with_teachers(list(VARIANTS)):
+        teacher = VARIANTS[name].teacher
+        assert not teacher or not VARIANTS[teacher].student
