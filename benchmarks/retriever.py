@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 DIM, ROWS, K = 128, 12, 10
 TINY: dict[str, Any] = {"hidden": 128, "mlp": 256, "layers": 3, "heads": 4, "noise_dim": 64, "register_token": True}
 SIZES: dict[str, dict[str, int]] = {  # the tiny network's, changed
-    "wide_256": {"hidden": 256, "mlp": 512},
     "layers_1": {"layers": 1},
     "wide_64": {"hidden": 64, "mlp": 128},
     "wide_32": {"hidden": 32, "mlp": 64},

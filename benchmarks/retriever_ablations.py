@@ -5,7 +5,7 @@
 
 Every variant is trained by the job of its stage into `OUT/<variant>-<seed>`, resumes there, and is measured on the
 run's held-out queries with `--seeds` draws. Students have the run's retriever as their teacher; `student_of_<variant>`
-has that variant's of the same training seed, which is trained first. Prints Markdown; the spread is over training
+has that variant of the same training seed, which is trained first. Prints Markdown; the spread is over training
 seeds. `--json FILE` keeps all numbers.
 """
 
@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,7 @@ class Variant:
 
 BETTER_HALF = {"top_fraction": 0.5}
 LONG = {"endpoints": 0.0, "sets": 1.0, "steps": 3000}
+LONGEST = LONG | {"steps": 10_000}
 VARIANTS = {
     "base": Variant(changes={}),
     "rows_10": Variant(changes={"retriever": {"rows": 10}}),  # no fillers
@@ -65,12 +68,11 @@ VARIANTS = {
         changes={"distill": {"endpoints": 0.0, "sets": 1.0}, "sets": BETTER_HALF}, student=True
     ),
     "student_long_filtered": Variant(changes={"distill": LONG, "sets": BETTER_HALF}, student=True),
-    "student_longest_filtered": Variant(
-        changes={"distill": LONG | {"steps": 10_000}, "sets": BETTER_HALF}, student=True
-    ),
+    "student_longest_filtered": Variant(changes={"distill": LONGEST, "sets": BETTER_HALF}, student=True),
     "student_calls": Variant(changes={"distill": LONG | {"calls": (1, 2, 4)}, "sets": BETTER_HALF}, student=True),
     **{
-        f"student_of_{name}": Variant(changes={"distill": LONG, "sets": BETTER_HALF}, student=True, teacher=name)
+        f"{student}_of_{name}": Variant(changes={"distill": steps, "sets": BETTER_HALF}, student=True, teacher=name)
+        for student, steps in (("student", LONG), ("student_longest", LONGEST))
         for name in ("base", *SIZES)
     },
 }
@@ -116,6 +118,7 @@ def choice_of(folder: Path) -> Choice:
         steps=sampler.steps,
         guidance=sampler.guidance,
         sigma_max=sampler.sigma_max,
+        rho=sampler.rho,
     )
 
 
@@ -152,7 +155,7 @@ def main() -> None:
     plans = [plan_of(run, out, name, seed) for name in with_teachers(a.variants) for seed in a.train_seeds]
     missing = [one for one in plans if not is_finished(one[1].folder)]
     if missing:
-        with session(config_of(run), None):
+        with redirect_stdout(sys.stderr), session(config_of(run), None):  # the table alone goes to stdout
             for config, plan in missing:
                 train(config, Run(out, config), [plan])
     bench = Bench(run, "test", a.queries, a.seeds, judge=True)

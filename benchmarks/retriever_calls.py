@@ -1,4 +1,4 @@
-"""Quality of a finished run's retriever against its number of network calls: every solver, guidance and sigma_max.
+"""Quality of a finished run's retriever against its number of network calls: every solver, guidance and noise grid.
 
     python -m benchmarks.retriever_calls runs/quickstart --seeds 0 1 2 --folm 5 --json calls.json --svg calls.svg
     python -m benchmarks.retriever_calls runs/quickstart --solvers dpmpp_2m --steps 8 --students runs/quickstart/distill
@@ -54,6 +54,7 @@ class Choice:
     steps: int
     guidance: float
     sigma_max: float | None
+    rho: float = Sampler().rho
     spread: float = 1.0
 
     @property
@@ -130,8 +131,8 @@ def choices(a: argparse.Namespace) -> Iterator[Choice]:
     retriever = str(a.run / "retriever")
     grid = [(name, steps) for name in a.solvers for steps in a.steps]
     seen: set[Choice] = set()
-    for (name, steps), guidance, top in product([REFERENCE, *grid], a.guidance, a.sigma_max):
-        choice = Choice(folder=retriever, name=name, steps=steps, guidance=guidance, sigma_max=top)
+    for (name, steps), guidance, top, rho in product([REFERENCE, *grid], a.guidance, a.sigma_max, a.rho):
+        choice = Choice(folder=retriever, name=name, steps=steps, guidance=guidance, sigma_max=top, rho=rho)
         if choice not in seen and not ((name, steps) == REFERENCE and a.no_reference):
             seen.add(choice)
             yield choice
@@ -189,6 +190,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--guidance", type=float, nargs="+", default=[0.0, 0.1, 0.5])
     parser.add_argument("--sigma-max", type=float, nargs="+", default=[None], help="default: the training range")
+    parser.add_argument(
+        "--rho", type=float, nargs="+", default=[Sampler().rho], help="how a solver's points are spaced"
+    )
     parser.add_argument("--students", type=Path, nargs="*", default=[])
     parser.add_argument("--student-calls", type=int, nargs="+", default=[1])
     parser.add_argument(

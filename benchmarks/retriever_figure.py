@@ -45,7 +45,7 @@ def best_points(results: Sequence[Mapping[str, Any]], curve: str, metric: str) -
     ways: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     for r in results:
         if r.get("curve") == curve and metric in r["metrics"]:
-            way = (r["nfe"], r["steps"], r["guidance"], r["sigma_max"])
+            way = (r["nfe"], r["steps"], r["guidance"], r["sigma_max"], r["rho"])
             ways.setdefault(way, []).append((r["metrics"][head]["mean"], r["metrics"][metric]["mean"]))
     best: dict[int, tuple[float, float]] = {}
     for (calls, *_), found in ways.items():
@@ -57,11 +57,11 @@ def best_points(results: Sequence[Mapping[str, Any]], curve: str, metric: str) -
 def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     shown = [m for m in METRICS if any(m in r["metrics"] for r in results)]
     lines = [
-        f"| solver | points | guidance | sigma_max | spread | calls | {' | '.join(shown)} |",
-        "|---" * (len(shown) + 6) + "|",
+        f"| solver | points | guidance | sigma_max | rho | spread | calls | {' | '.join(shown)} |",
+        "|---" * (len(shown) + 7) + "|",
     ]
     for r in results:
         cells = [f"{r['metrics'][m]['mean']:.3f}" if m in r["metrics"] else "" for m in shown]
-        head = [r["name"], *(r.get(key, "") for key in ("steps", "guidance", "sigma_max", "spread", "nfe"))]
+        head = [r["name"], *(r.get(key, "") for key in ("steps", "guidance", "sigma_max", "rho", "spread", "nfe"))]
         lines.append(f"| {' | '.join('' if h is None else str(h) for h in [*head, *cells])} |")
     return "\n".join(lines)

@@ -17,7 +17,8 @@ from r4t.config import Config
 
 def result(name: str, steps: int, nfe: int, reward: float) -> dict[str, Any]:
     return {
-        "name": name, "curve": name, "steps": steps, "guidance": 0.0, "sigma_max": None, "spread": 1.0, "nfe": nfe,
+        "name": name, "curve": name, "steps": steps, "guidance": 0.0, "sigma_max": None, "rho": 7.0, "spread": 1.0,
+        "nfe": nfe,
         "metrics": {"reward": {"mean": reward, "stderr": 0.01}},
     }  # fmt: skip
 
@@ -72,13 +73,13 @@ def test_values_that_do_not_apply_leave_the_means() -> None:
 def test_every_choice_is_drawn_once_and_the_reference_first() -> None:
     given = argparse.Namespace(
         run=Path("r"), solvers=["euler_maruyama", "heun"], steps=[8, 256], guidance=[0.0, 0.1], sigma_max=[None],
-        no_reference=False, students=[Path("runs/long-3")], student_calls=[1, 2], student_spreads=[0.5, 1.0],
+        rho=[7.0, 3.0], no_reference=False, students=[Path("runs/long-3")], student_calls=[1, 2],
+        student_spreads=[0.5, 1.0],
     )  # fmt: skip
     found = list(choices(given))
-    assert len(set(found)) == len(found) == 2 * 2 * 2 + 4
-    assert [(c.name, c.steps, c.guidance) for c in found[:2]] == [
-        ("euler_maruyama", 256, 0.0),
-        ("euler_maruyama", 256, 0.1),
+    assert len(set(found)) == len(found) == 2 * 2 * 2 * 2 + 4
+    assert [(c.name, c.steps, c.guidance, c.rho) for c in found[:4]] == [
+        ("euler_maruyama", 256, guidance, rho) for guidance in (0.0, 0.1) for rho in (7.0, 3.0)
     ]
     assert [(c.curve, c.steps, c.spread) for c in found[-4:]] == [
         ("long, spread 0.5", 1, 0.5), ("long", 1, 1.0), ("long, spread 0.5", 2, 0.5), ("long", 2, 1.0),
@@ -99,7 +100,7 @@ def test_a_curve_is_the_way_of_the_best_reward_at_each_number_of_calls() -> None
     drawn = picture([*results, {"name": "r4t_folm", "metrics": {"reward": {"mean": 0.4}}}], ["reward"])
     assert drawn.count("<polyline") == 3
     assert "policy" in drawn
-    assert "| heun | 4 | 0.0 |  | 1.0 | 8 | 0.200 |" in markdown(results)
+    assert "| heun | 4 | 0.0 |  | 7.0 | 1.0 | 8 | 0.200 |" in markdown(results)
 
 
 def test_a_curve_of_several_training_seeds_is_their_mean() -> None:
