@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.retriever_ablations import VARIANTS, changed, table, with_teachers
+from benchmarks.retriever_ablations import VARIANTS, changed, plan_of, table, with_teachers
 from benchmarks.retriever_calls import bootstrap_ratio, choices, compare, folm_share, means
 from benchmarks.retriever_figure import best_points, markdown, picture
 from r4t.config import Config
@@ -134,3 +134,15 @@ def test_a_teacher_is_trained_once_and_before_its_student() -> None:
     for name in with_teachers(list(VARIANTS)):
         teacher = VARIANTS[name].teacher
         assert not teacher or not VARIANTS[teacher].student
+
+
+def test_a_student_learns_from_the_teacher_of_its_own_training_seed(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    run.mkdir()
+    (run / "config.yaml").write_text("name: x\n")
+    _, teacher = plan_of(run, out, "wide_32", seed=2)
+    _, student = plan_of(run, out, "student_of_wide_32", seed=2)
+    assert student.inputs["retriever"] == teacher.folder == student.args[-1]
+    assert student.folder != teacher.folder
+    _, other = plan_of(run, out, "student_long", seed=2)
+    assert other.inputs["retriever"] == run / "retriever"
