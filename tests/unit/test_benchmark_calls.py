@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.retriever_ablations import VARIANTS, changed, plan_of, table, with_teachers
+from benchmarks.retriever_ablations import VARIANTS, changed, choice_of, plan_of, table, with_teachers
 from benchmarks.retriever_calls import bootstrap_ratio, choices, compare, folm_share, means
 from benchmarks.retriever_figure import best_points, markdown, picture
 from r4t.config import Config
+from r4t.lineage import write_json
 
 
 def result(name: str, steps: int, nfe: int, reward: float) -> dict[str, Any]:
@@ -106,6 +108,8 @@ def test_a_curve_is_the_way_of_the_best_reward_at_each_number_of_calls() -> None
 def test_a_curve_of_several_training_seeds_is_their_mean() -> None:
     results = [result("long", 1, 1, reward) for reward in (0.2, 0.3, 0.7)]
     assert best_points(results, "long", "reward") == [(1.0, pytest.approx(0.4))]
+    results[2]["rho"] = 3.0
+    assert best_points(results, "long", "reward") == [(1.0, 0.7)], "points spaced otherwise are another way"
 
 
 def test_ablations_change_what_they_say_and_nothing_else() -> None:
@@ -125,6 +129,12 @@ def test_ablations_change_what_they_say_and_nothing_else() -> None:
         for s in (0, 1)
     ]  # fmt: skip
     assert "| base | 5,000 | 8 | 60 | 0.800 ± 0.707 |" in table(rows)
+
+
+def test_a_trained_network_is_drawn_from_as_its_folder_says(tmp_path: Path) -> None:
+    sampler = {"name": "heun", "steps": 3, "guidance": 0.2, "sigma_max": 5.0, "rho": 4.0}
+    write_json(tmp_path / "config.json", {"sampler": sampler})
+    assert asdict(choice_of(tmp_path)) == sampler | {"folder": str(tmp_path), "spread": 1.0}
 
 
 def test_a_teacher_is_trained_once_and_before_its_student() -> None:
