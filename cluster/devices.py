@@ -8,7 +8,10 @@ from typing import Literal
 import torch
 
 from r4t.config import Config
+from r4t.processor import lacks_bfloat16
 from r4t.seats import Role, gpus, shares_gpus
+
+SLOW_BFLOAT16 = "this processor multiplies bfloat16 several times slower than float32, so take float32 in a new run"
 
 
 def cores() -> int:
@@ -66,3 +69,11 @@ def collectives_end_in_order(config: Config) -> bool:
 
 def torch_dtype(name: str) -> torch.dtype:
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+
+
+def bfloat16_notice(config: Config) -> str:
+    """What to tell who asks for bfloat16 of a processor that is slow at it; empty elsewhere."""
+    if config.cluster.device != "cpu" or not lacks_bfloat16():
+        return ""
+    asked = [name for name in ("learner", "rollout") if getattr(config, name).dtype == "bfloat16"]
+    return f"{' and '.join(f'{name}.dtype=bfloat16' for name in asked)}: {SLOW_BFLOAT16}" if asked else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import platform
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,13 +16,13 @@ from r4t.errors import UserError
 from r4t.fanout import build_prompt
 from r4t.lean_imports import without_sklearn
 from r4t.policy import encode_prompt
+from r4t.processor import CPU_INFO, instruction_sets
 from r4t.types import Completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 KNOWN = 65_536  # prompts kept as tokens: more than a run has queries, and a bound where strangers write them
-CPU_INFO = Path("/proc/cpuinfo")
 FALLBACK = "vLLM cannot run here ({}): transformers samples instead (rollout.engine: hf), slower and of the same law"
 
 
@@ -91,8 +90,7 @@ def vllm_problem(device: str, cpu_info: Path = CPU_INFO) -> str:
         installed = False
     if not installed:
         return "it is not installed"
-    flags = re.findall(r"\w+", cpu_info.read_text()) if cpu_info.is_file() else []
-    if device == "cpu" and platform.machine() == "x86_64" and "avx2" not in flags:
+    if device == "cpu" and platform.machine() == "x86_64" and "avx2" not in instruction_sets(cpu_info):
         return "its CPU build needs a processor with AVX2"
     return ""
 

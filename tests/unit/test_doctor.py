@@ -68,8 +68,12 @@ def test_versions_are_compared_with_the_lock_that_was_installed(tmp_path: Path) 
 def test_a_processor_that_vllm_cannot_use_is_said(tmp_path: Path) -> None:
     (tmp_path / "cpuinfo").write_text("flags : fpu sse4_2 avx\n")
     assert not checks.check_instructions(tmp_path / "cpuinfo").ok
-    (tmp_path / "cpuinfo").write_text("flags : fpu avx2 avx512f\n")
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx2 avx512f avx512bw\n")
     assert checks.check_instructions(tmp_path / "cpuinfo").found == "avx2 avx512f"
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse2 avx2\n")
+    slow = checks.check_instructions(tmp_path / "cpuinfo")
+    assert slow.ok
+    assert slow.found.startswith("avx2, slow in bfloat16: leave learner.dtype")
 
 
 def test_a_small_dev_shm_is_said(tmp_path: Path) -> None:
