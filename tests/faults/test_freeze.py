@@ -19,7 +19,7 @@ from r4t.verify import verify
 from tests.integration.small_run import make_run, make_sets, settings
 
 pytestmark = pytest.mark.slow
-SOON, LATER = 25, 60  # seconds for a learner, and for an engine, which starts in 10 and on a busy machine in 40
+LIMIT = 60  # seconds for a call: a learner or an engine starts in 10, and on a busy machine in 40
 
 
 @pytest.fixture(scope="module")
@@ -38,18 +38,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(base: Path) -> Path:
     """The same with retrievers, which nothing disturbed."""
-    return staged(shutil.copytree(base, base.parent / "trained"), "retriever", SOON)[0]
+    return staged(shutil.copytree(base, base.parent / "trained"), "retriever")[0]
 
 
-def staged(
-    folder: Path, stage: str, limit: int, moment: Callable[[], bool] | None = None, actor: str = ""
-) -> tuple[Path, str]:
-    """Runs a stage with a `cluster.call_timeout`, at `moment` with an actor that stops for good. The run, and what the
-    stage said."""
+def staged(folder: Path, stage: str, moment: Callable[[], bool] | None = None, actor: str = "") -> tuple[Path, str]:
+    """Runs a stage with LIMIT as `cluster.call_timeout`, at `moment` with an actor that stops for good.
+
+    Returns the run, and what the stage said.
+    """
     log = folder.with_suffix(".log")
     with log.open("wb") as output:
         command = [R4T, "run", str(folder / "config.yaml"), "--run-dir", str(folder), "--stage", stage]
-        command += ["--set", f"cluster.call_timeout={limit}"]
+        command += ["--set", f"cluster.call_timeout={LIMIT}"]
         driver = subprocess.Popen(command, stdout=output, stderr=output, env=environment())
     try:
         if moment:
@@ -68,9 +68,9 @@ def staged(
 def test_a_rank_that_stands_still_is_named_and_training_ends_with_the_same_weights(base: Path, trained: Path) -> None:
     folder = shutil.copytree(base, base.parent / "rank")
     checkpoints = folder / "retriever" / "checkpoints"
-    _, said = staged(folder, "retriever", SOON, lambda: any(checkpoints.glob("step-*")), "RetrieverLearner")
+    _, said = staged(folder, "retriever", lambda: any(checkpoints.glob("step-*")), "RetrieverLearner")
     assert re.search(
-        rf"retriever learner ranks \[0\] of 1 did not answer within {SOON} s \(cluster.call_timeout\)", said
+        rf"retriever learner ranks \[0\] of 1 did not answer within {LIMIT} s \(cluster.call_timeout\)", said
     ), said
     assert verify(folder / "retriever") == []
     weights = [
@@ -80,11 +80,11 @@ def test_a_rank_that_stands_still_is_named_and_training_ends_with_the_same_weigh
 
 
 def test_an_engine_that_stands_still_is_named_and_evaluation_ends_with_the_same_numbers(trained: Path) -> None:
-    whole, _ = staged(shutil.copytree(trained, trained.parent / "whole"), "evaluate", LATER)
+    whole, _ = staged(shutil.copytree(trained, trained.parent / "whole"), "evaluate")
     folder = shutil.copytree(trained, trained.parent / "engine")
     log = folder.with_suffix(".log")
-    _, said = staged(folder, "evaluate", LATER, lambda: "evaluate zero_shot" in log.read_text(), "RolloutWorker")
-    assert re.search(rf"rollout worker \[0\] of 1 did not answer within {LATER} s \(cluster.call_timeout\)", said), said
+    _, said = staged(folder, "evaluate", lambda: "evaluate zero_shot" in log.read_text(), "RolloutWorker")
+    assert re.search(rf"rollout worker \[0\] of 1 did not answer within {LIMIT} s \(cluster.call_timeout\)", said), said
     numbers = [read_json(run / "evaluate" / "metrics.json")["methods"] for run in (folder, whole)]
     assert numbers[0] == numbers[1]
 
@@ -108,5 +108,5 @@ def test_a_driver_whose_node_has_ended_says_so_at_once_and_goes_on_when_asked_ag
     finally:
         driver.kill()
     assert "the Ray node that this command runs on has ended" in log.read_text()
-    staged(folder, "evaluate", LATER)
+    staged(folder, "evaluate")
     assert verify(folder / "evaluate") == []
