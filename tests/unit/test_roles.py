@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import cluster.devices
-from cluster.devices import bfloat16_notice, role_environment, search_device, weight_transport
+from cluster.devices import role_environment, search_device, weight_transport
 from r4t.config import Config, parse_config
 from r4t.seats import Role, bundles, seats
 
@@ -71,14 +71,3 @@ def test_scorers_search_on_the_gpu_they_hold(device: str, share: float, searches
     assert search_device(config).type == searches_on
     held = [seat.gpus for seat in seats(config) if seat.role == "scorer"]
     assert held == [share if searches_on == "cuda" else 0.0]
-
-
-def test_who_asks_a_processor_for_what_it_is_slow_at_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = {"learner": {"dtype": "bfloat16"}, "rollout": {"dtype": "bfloat16"}}
-    monkeypatch.setattr(cluster.devices, "lacks_bfloat16", lambda: True)
-    assert bfloat16_notice(parse_config(half)).startswith("learner.dtype=bfloat16 and rollout.dtype=bfloat16: this")
-    assert bfloat16_notice(parse_config({"rollout": half["rollout"]})).startswith("rollout.dtype=bfloat16: this")
-    assert bfloat16_notice(parse_config({})) == ""
-    assert bfloat16_notice(parse_config(half | {"cluster": {"device": "cuda"}})) == ""
-    monkeypatch.setattr(cluster.devices, "lacks_bfloat16", lambda: False)
-    assert bfloat16_notice(parse_config(half)) == ""
