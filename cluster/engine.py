@@ -14,7 +14,7 @@ import numpy as np
 from r4t.config import Config
 from r4t.errors import UserError
 from r4t.fanout import build_prompt
-from r4t.lean_imports import without_sklearn
+from r4t.lean_imports import lean_imports
 from r4t.policy import encode_prompt
 from r4t.processor import CPU_INFO, instruction_sets
 from r4t.types import Completion
@@ -58,7 +58,7 @@ def open_engine(model_dir: Path, config: Config, version: int = 0) -> Engine:
     """
     if chosen_engine(config) == "vllm":
         try:
-            with without_sklearn():
+            with lean_imports():
                 from cluster.rollout import RolloutEngine
         except ImportError as error:
             if config.rollout.engine == "vllm" or config.cluster.device != "cpu":
@@ -66,7 +66,7 @@ def open_engine(model_dir: Path, config: Config, version: int = 0) -> Engine:
             logging.getLogger(__name__).warning("%s", FALLBACK.format(f"it does not import: {error}"))
         else:
             return RolloutEngine(model_dir, config, version)
-    with without_sklearn():
+    with lean_imports():
         from cluster.rollout_hf import TransformersEngine
 
     return TransformersEngine(model_dir, config, version)

@@ -16,6 +16,7 @@ from cluster.ports import free_port
 from cluster.roles import Placement
 from r4t.config import Config
 from r4t.errors import UserError
+from r4t.lean_imports import lean_imports
 from r4t.seats import Seat
 
 LOOK = 10.0  # seconds of waiting after which the own node is looked at
@@ -154,7 +155,8 @@ def check_own_node() -> None:
 
 def start_deepspeed(config: Config) -> Any:
     """Imports DeepSpeed and joins the process group described by the environment. Returns the module."""
-    import deepspeed
+    with lean_imports():
+        import deepspeed
     import torch.distributed as dist
 
     # The shared-memory collective is compiled at first use (over a minute) and gains nothing at these sizes.

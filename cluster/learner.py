@@ -23,7 +23,7 @@ from r4t.batch import TokenBatch
 from r4t.config import Config
 from r4t.full_disk import full_disk_named
 from r4t.grpo import importance_weights, next_token_logprobs, soft_grpo_loss
-from r4t.lean_imports import without_sklearn
+from r4t.lean_imports import lean_imports
 from r4t.micro_batches import split_tokens
 from r4t.types import Floats, Ints
 from r4t.update_stats import UpdateStats
@@ -54,7 +54,7 @@ class PolicyLearner:
 
     def begin(self, model_dir: Path, phase: Phase) -> int:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns how many parameters train."""
-        with without_sklearn():
+        with lean_imports():
             from transformers import AutoModelForCausalLM  # here: the driver imports this file too, and would wait
 
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)

@@ -95,6 +95,11 @@ class Actors:
                 self.learners[:] = self._start_learners()
                 self._replace_dead_rollouts()
 
+    def stop(self) -> None:
+        """Ends every actor where it stands; going out of scope, each would first take what it imported to pieces."""
+        for actor in [*self.learners, *self.rollouts, *self.scorers, *self.shards]:
+            ray.kill(actor)
+
     def _replace_dead_rollouts(self) -> None:
         """A worker may have died with the learners that were sending it weights; `work` publishes to all anew."""
         for index, call in enumerate([worker.__ray_ready__.remote() for worker in self.rollouts]):

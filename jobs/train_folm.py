@@ -94,7 +94,9 @@ def started_actors(config: Config, run: Run, base: Path) -> Iterator[Actors]:
     placement = place(config)
     try:
         with shard_roll(config, run.say) as roll:
-            yield Actors(config, placement, run.folder / "prepare", base, run.say, roll)
+            actors = Actors(config, placement, run.folder / "prepare", base, run.say, roll)
+            yield actors
+            actors.stop()
     finally:
         placement.release()
 

@@ -1,22 +1,61 @@
-"""transformers without what no process of a run uses: half a second of every one that starts."""
+"""Imports of the large libraries without what no process of a run uses: seconds of every one that starts."""
 
 from __future__ import annotations
 
+import atexit
+import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import ModuleType
+from typing import cast
+
+RESAMPLING = "scipy.signal"
 
 
 @contextmanager
-def without_sklearn() -> Iterator[None]:
-    """Has the language models that are imported in the block do without scikit-learn.
+def lean_imports() -> Iterator[None]:
+    """Both of the below, for what imports vLLM, DeepSpeed or a language model."""
+    with collector_at_rest(), without_scipy():
+        yield
 
-    transformers imports it where it is installed, to tune the confidence threshold of assisted generation.
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """Has the garbage collector neither run in the block nor ever look at what was made in it.
+
+    What an import makes stays, a million objects where vLLM is imported: the collector would go through them a dozen
+    times meanwhile, and again and again while the process works. Garbage from before the block is collected first.
     """
-    from transformers import utils
-
-    known = utils.is_sklearn_available
-    utils.is_sklearn_available = lambda: False
+    ran = gc.isenabled()
+    gc.collect()
+    gc.disable()
     try:
         yield
     finally:
-        utils.is_sklearn_available = known
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # else some libraries say as Python ends that they leak
+        if ran:
+            gc.enable()
+
+
+@contextmanager
+def without_scipy() -> Iterator[None]:
+    """Has the language models and engines that are imported in the block do without SciPy and scikit-learn.
+
+    Both import what is installed: transformers for the confidence threshold of assisted generation and for the losses
+    of object detection, vLLM to resample sound. Afterwards they can be imported as before.
+    """
+    from transformers import utils
+
+    known = utils.is_sklearn_available, utils.is_scipy_available
+    utils.is_sklearn_available = utils.is_scipy_available = lambda: False
+    hides = RESAMPLING not in sys.modules
+    if hides:
+        sys.modules[RESAMPLING] = cast(ModuleType, None)  # which Python takes for "cannot be imported"
+    try:
+        yield
+    finally:
+        utils.is_sklearn_available, utils.is_scipy_available = known
+        if hides:
+            sys.modules.pop(RESAMPLING, None)

@@ -16,7 +16,7 @@ from r4t.catalog.encoders import Encoder, unit_rows
 from r4t.config import Policy
 from r4t.errors import UserError
 from r4t.fanout import CLOSE, OPEN, QUERY_CLOSE, QUERY_OPEN
-from r4t.lean_imports import without_sklearn
+from r4t.lean_imports import lean_imports
 from r4t.types import Floats
 
 if TYPE_CHECKING:  # it takes seconds, which scorers and drivers need not wait for
@@ -76,7 +76,7 @@ def create_policy(
 
     `words` [len(tokenizer), hidden], where given, are the token embeddings it starts with.
     """
-    with without_sklearn():
+    with lean_imports():
         from transformers import LlamaConfig, LlamaForCausalLM
 
     if policy.hidden % (policy.heads * HEAD_WIDTH):

@@ -23,6 +23,29 @@ with session(Config()):
 assert not ray.is_initialized()
 """
 
+LEAVING = """
+import atexit, os, psutil, ray, sys
+from pathlib import Path
+from cluster.session import session
+from r4t.config import Config
+class Held:
+    def __init__(self, path): self.path = path
+    def __del__(self): self.path.touch()
+class Worker:
+    def begin(self, folder):
+        sys.modules["held"] = Held(folder / "taken to pieces")
+        atexit.register((folder / "left").touch)
+        sys.stdout.write("a last word")
+        return os.getpid()
+with session(Config()):
+    worker = ray.remote(Worker).remote()
+    process = psutil.Process(ray.get(worker.begin.remote(Path(sys.argv[1]))))
+    del worker
+    process.wait(30)
+    logs = Path(ray._private.worker._global_node.get_logs_dir_path())
+    print(any("a last word" in file.read_text() for file in logs.glob("worker-*.out")))
+"""
+
 
 def _start_session(stderr: int | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -58,6 +81,13 @@ def test_local_sessions_stand_side_by_side_and_a_killed_one_leaves_nothing() -> 
         for process in (first, second):
             process.kill()
             process.wait()
+
+
+def test_an_actor_that_is_let_go_ends_in_order_but_takes_nothing_to_pieces(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", LEAVING, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment(), timeout=120)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["left"]
 
 
 def test_a_node_that_does_not_come_up_is_one_message_and_leaves_nothing() -> None:

@@ -178,16 +178,6 @@ def test_a_tokenizer_that_is_its_file_alone_is_the_one_that_transformers_would_l
     assert own.encode(text) == theirs.encode(text)
 
 
-def test_language_models_do_without_what_only_assisted_generation_uses() -> None:
-    program = (
-        "import sys; from r4t.lean_imports import without_sklearn\n"
-        "with without_sklearn():\n    from transformers import LlamaForCausalLM\n"
-        "from transformers import utils; print('sklearn' in sys.modules, utils.is_sklearn_available())"
-    )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert said == "False True\n", "and the answer of transformers is as before"
-
-
 @pytest.mark.parametrize(
     ("file", "changes"),
     [

