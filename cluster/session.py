@@ -15,14 +15,14 @@ from typing import Any
 import ray
 from ray._private.ray_constants import WORKER_PROCESS_SETUP_HOOK_ENV_VAR
 
-from cluster.devices import cores, role_environment
+from cluster.devices import role_environment
+from cluster.local_ray import start_local
 from cluster.node_checks import SILENT, examine_nodes
 from cluster.node_worker import HOOK
 from cluster.roles import place
 from r4t.config import Config
 from r4t.errors import UserError
 
-OBJECT_STORE_BYTES = 1 << 30  # a local run passes batches and small tables; Ray's default is a third of the memory
 ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray must not clear the visible devices that roles set themselves
     "RAY_prestart_worker_first_driver": "0",  # actors bring environments of their own, for which those would not do
@@ -86,7 +86,7 @@ def start(address: str | None = None, hook: str | None = None) -> None:
     with _own_handler():
         if where == "local":
             os.environ.setdefault(WORKER_PROCESS_SETUP_HOOK_ENV_VAR, HOOK)
-            _start_local(extra)
+            start_local(extra)
         else:
             _join(where, extra)
 
@@ -104,26 +104,6 @@ def _join(where: str, extra: dict[str, Any]) -> None:
         ) from error
     except (OSError, ValueError) as error:
         raise _no_cluster(where, error) from error
-
-
-def _start_local(extra: dict[str, Any]) -> None:
-    try:
-        ray.init(
-            address="local",
-            num_cpus=cores(),
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-            **extra,
-        )
-    except Exception as error:
-        if "timed out during startup" not in str(error):  # Ray raises a bare Exception
-            raise
-        raise UserError(
-            f"Ray's own processes did not start within the 30 s that it gives them (load {os.getloadavg()[0]:.0f} on"
-            f" {cores()} cores): repeat the command when this machine has less to do"
-        ) from error
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def test_a_wait_on_a_clock_that_went_back_ends_the_run_which_goes_on(
 
 def test_a_run_whose_groups_are_all_uninformative_ends_without_training(base: Path) -> None:
     folder = fork(base, base.parent / "filtered")
-    finish(start(folder, "rl.staleness=1", "rl.std_tolerance=100", "rl.max_refill=1"), folder)
+    finish(start(folder, "learner.ranks=1", "rl.staleness=1", "rl.std_tolerance=100", "rl.max_refill=1"), folder)
     assert_whole(folder)
     for values in steps_of(folder):
         assert (values["groups/trained"], values["groups/dropped"], values["groups/refilled"]) == (0, 8, 4)
@@ -151,7 +151,7 @@ def test_a_run_whose_groups_are_all_uninformative_ends_without_training(base: Pa
 
 def test_restarts_are_limited(base: Path) -> None:
     folder = fork(base, base.parent / "limited")
-    driver = start(folder, "cluster.max_restarts=0")
+    driver = start(folder, "learner.ranks=1", "cluster.max_restarts=0")
     wait_for_step(driver, folder, 1)
     actors(driver, "RolloutWorker")[0].kill()
     finish(driver, folder, code=1)
