@@ -34,7 +34,7 @@ def end_with_node() -> None:
 def leave_at_once() -> None:
     """Has the process end as soon as Ray and what `atexit` is given from now on are done.
 
-    Python would then take all that was imported to pieces: two seconds of an engine's process, while those of the next
+    Python would then take all that was imported to pieces, for seconds in an engine's process, while those of the next
     stage want the cores to start.
     """
     atexit.register(_leave)

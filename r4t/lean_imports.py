@@ -24,8 +24,8 @@ def lean_imports() -> Iterator[None]:
 def collector_at_rest() -> Iterator[None]:
     """Has the garbage collector neither run in the block nor ever look at what was made in it.
 
-    What an import makes stays, a million objects where vLLM is imported: the collector would go through them a dozen
-    times meanwhile, and again and again while the process works. Garbage from before the block is collected first.
+    What an import makes stays: the collector would go through it in vain, time and again, meanwhile and for as long as
+    the process works. Garbage from before the block is collected first.
     """
     ran = gc.isenabled()
     gc.collect()
