@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch.nn.functional import pad
-from transformers.utils import logging as transformers_logging
 
 from cluster.adapters import add_adapters, trainable
 from cluster.checkpoint import load_state, save_state
@@ -44,7 +43,6 @@ class PolicyLearner:
 
     def __init__(self, rank: int, world: int, config: Config) -> None:
         torch.manual_seed(config.seed)
-        transformers_logging.disable_progress_bar()
         self.rank, self.world, self.config = rank, world, config
         self.device = torch_device(config)
         self.deepspeed = start_deepspeed(config)
@@ -56,7 +54,9 @@ class PolicyLearner:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns how many parameters train."""
         with lean_imports():
             from transformers import AutoModelForCausalLM  # here: the driver imports this file too, and would wait
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)
         if self.config.policy.lora.rank:
             add_adapters(model, self.config.policy.lora, self.config.seed)

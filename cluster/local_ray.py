@@ -49,10 +49,13 @@ def _without_services() -> Iterator[None]:
     Python process for which the start waits.
     """
     kept = {name: getattr(Node, name) for name in SERVICES}
+    asks = ray._private.utils.get_dashboard_dependency_error
     for name in SERVICES:
         setattr(Node, name, lambda *_, **__: None)
+    ray._private.utils.get_dashboard_dependency_error = lambda: None  # it would import them here; R4T requires them
     try:
         yield
     finally:
+        ray._private.utils.get_dashboard_dependency_error = asks
         for name, method in kept.items():
             setattr(Node, name, method)

@@ -17,6 +17,14 @@ from r4t.config import Config
 from r4t.errors import UserError
 from r4t.policy import check_policy, load_tokenizer
 
+LISTING = """\
+import json
+from r4t.lean_imports import lean_imports
+with lean_imports():
+    from vllm.model_executor.models.registry import ModelRegistry
+print(json.dumps(sorted(ModelRegistry.get_supported_archs())))
+"""
+
 
 def check_model(folder: Path, config: Config) -> None:
     """Raises UserError, naming the fix, for a model directory that stage 1 would fail on after minutes."""
@@ -52,12 +60,8 @@ def check_model(folder: Path, config: Config) -> None:
 
 def _engine_architectures(config: Config) -> set[str]:
     """What vLLM lists. Asked in a process of its own, because the driver imports no engine."""
-    code = (
-        "import json; from vllm.model_executor.models.registry import ModelRegistry;"
-        " print(json.dumps(sorted(ModelRegistry.get_supported_archs())))"
-    )
     environ = os.environ | role_environment("rollout", config)
-    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", LISTING], env=environ, capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"vLLM does not start here; `r4t doctor` looks for the cause:\n{done.stderr[-1000:]}")
     return set(json.loads(done.stdout.strip().splitlines()[-1]))

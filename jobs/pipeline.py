@@ -19,7 +19,7 @@ from r4t.config import Config, flatten, parse_config
 from r4t.config.yaml_text import read_yaml
 from r4t.errors import UserError
 from r4t.full_disk import full_disk_named
-from r4t.lean_imports import collector_at_rest
+from r4t.lean_imports import collector_at_rest, packages_on_demand
 from r4t.lineage import clear_partial, is_finished, read_manifest
 from r4t.seats import describe
 from r4t.storage.record import check_whole
@@ -91,7 +91,7 @@ def run_pipeline(config: Config, folder: Path, stage: str = "all", address: str 
             for name in wanted:
                 if new := not is_finished(folder / name):
                     run.began(name)
-                with collector_at_rest():
+                with collector_at_rest(), packages_on_demand():
                     job = importlib.import_module(_job(name, config))
                 job.main(config, run)
                 if new:

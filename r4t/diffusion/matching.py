@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 TINY = 1e-12
@@ -15,6 +14,8 @@ def match_rows(given: Tensor, others: Tensor) -> Tensor:
 
     The assignment with the least sum of squared distances (Hungarian method, exact). Carries no gradient.
     """
+    from scipy.optimize import linear_sum_assignment  # here: drivers import this file too, and never match
+
     cost = -torch.bmm(
         given.detach().float(), others.detach().float().transpose(1, 2)
     )  # lengths are the same in any order

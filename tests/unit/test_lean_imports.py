@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 
 import pytest
 
-from r4t.lean_imports import RESAMPLING, collector_at_rest, lean_imports
+from r4t.lean_imports import COMPILER, RESAMPLING, Distributions, collector_at_rest, lean_imports, without_compiler
 
 LOADED = "sorted({name.split('.')[0] for name in sys.modules} & {'scipy', 'sklearn'})"
 
@@ -21,24 +23,52 @@ def thawed() -> Iterator[None]:
 
 
 def said_by(program: str) -> str:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    env = os.environ | {"TORCHDYNAMO_DISABLE": "1"}
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=env).stdout
 
 
 @pytest.mark.parametrize(
     "what", ["from transformers import LlamaForCausalLM", "import deepspeed", "from vllm import LLM"]
 )
-def test_engines_and_language_models_do_without_scipy_and_what_is_built_on_it(what: str) -> None:
+def test_engines_and_language_models_do_without_what_no_run_uses(what: str) -> None:
     program = (
         "import sys; from r4t.lean_imports import lean_imports\n"
         f"with lean_imports():\n    {what}\n"
         "from transformers import utils\n"
         f"print({LOADED}, utils.is_sklearn_available(), utils.is_scipy_available())\n"
+        "packages = utils.import_utils.PACKAGE_DISTRIBUTION_MAPPING\n"
+        "print(packages['torch'], '_every' in vars(packages))\n"
+        "print('vllm' in sys.modules and 'torch._inductor.lowering' in sys.modules)\n"
         "import scipy.signal, sklearn\n"
         f"print({LOADED})"
     )
     lines = said_by(program).splitlines()
-    assert lines[-2] == "[] True True", "and the answers of transformers are as before"
+    assert lines[-4] == "[] True True", "and the answers of transformers are as before"
+    assert lines[-3] == "['torch'] False", "nothing lists all that is installed"
+    assert lines[-2] == "False", "vLLM does not import what it would mend in torch's compiler"
     assert lines[-1] == "['scipy', 'sklearn']", "and both can still be had"
+
+
+def test_the_distribution_of_a_package_is_one_that_holds_it() -> None:
+    every, found = metadata.packages_distributions(), Distributions()
+    assert [package for package in every if found[package][0] not in every[package]] == []
+    assert found["PIL"] == ["pillow"]
+    assert found.get("no_such_package") is None
+    assert dict(found).keys() == every.keys()
+    assert len(found) == len(every)
+
+
+@pytest.mark.parametrize(("disabled", "left_out"), [("1", True), ("0", False), (None, False)])
+def test_the_compiler_is_left_out_only_where_nothing_is_compiled(
+    disabled: str | None, left_out: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TORCHDYNAMO_DISABLE", raising=False)
+    monkeypatch.delitem(sys.modules, COMPILER, raising=False)
+    if disabled is not None:
+        monkeypatch.setenv("TORCHDYNAMO_DISABLE", disabled)
+    with without_compiler():
+        assert (COMPILER in sys.modules) is left_out
+    sys.modules.pop(COMPILER, None)
 
 
 def test_what_is_known_already_stays() -> None:
@@ -88,6 +118,7 @@ def test_a_block_that_raises_leaves_everything_as_it_was(runs: bool) -> None:
 
     known = utils.is_sklearn_available, utils.is_scipy_available
     had = RESAMPLING in sys.modules
+    lists = metadata.packages_distributions
     if not runs:
         gc.disable()
     try:
@@ -98,3 +129,4 @@ def test_a_block_that_raises_leaves_everything_as_it_was(runs: bool) -> None:
         gc.enable()
     assert (utils.is_sklearn_available, utils.is_scipy_available) == known
     assert (RESAMPLING in sys.modules) is had
+    assert metadata.packages_distributions is lists
