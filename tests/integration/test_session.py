@@ -15,9 +15,13 @@ pytestmark = pytest.mark.slow
 
 SESSION = """
 import ray, sys, time
+from ray._private import utils
 from cluster.session import session
 from r4t.config import Config
+ask = utils.get_dashboard_dependency_error
 with session(Config()):
+    assert "ray.dashboard.optional_deps" not in sys.modules
+    assert utils.get_dashboard_dependency_error is ask
     print(ray.get_runtime_context().gcs_address, ray.cluster_resources()["CPU"], flush=True)
     sys.stdin.readline()
 assert not ray.is_initialized()
