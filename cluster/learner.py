@@ -54,7 +54,7 @@ class PolicyLearner:
         """*Collective.* Loads a Hugging Face directory under a fresh optimiser. Returns how many parameters train."""
         with lean_imports():
             from transformers import AutoModelForCausalLM  # here: the driver imports this file too, and would wait
-        from transformers.utils import logging
+            from transformers.utils import logging
 
         logging.disable_progress_bar()
         model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32, local_files_only=True)

@@ -48,7 +48,7 @@ def collector_at_rest() -> Iterator[None]:
 def packages_on_demand() -> Iterator[None]:
     """Has transformers, imported in the block, look for the distribution of a package when it wants to know it.
 
-    It would read lists of all files that are installed, half a second of work, to know the distributions of three.
+    It would read the lists of all files that are installed, to know the distributions of three packages.
     """
     metadata.packages_distributions = Distributions
     try:
@@ -81,7 +81,7 @@ class Distributions(Mapping[str, list[str]]):
 def without_compiler() -> Iterator[None]:
     """Where torch compiles nothing (TORCHDYNAMO_DISABLE), has vLLM, imported in the block, leave its compiler as it is.
 
-    vLLM would import the larger part of it, a second of work, to mend it.
+    vLLM would import the larger part of it, to mend what is never asked. Later imports find the same.
     """
     if os.environ.get("TORCHDYNAMO_DISABLE") == "1" and COMPILER not in sys.modules:
         mends = ModuleType(COMPILER)

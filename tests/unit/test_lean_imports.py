@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -68,7 +71,15 @@ def test_the_compiler_is_left_out_only_where_nothing_is_compiled(
         monkeypatch.setenv("TORCHDYNAMO_DISABLE", disabled)
     with without_compiler():
         assert (COMPILER in sys.modules) is left_out
-    sys.modules.pop(COMPILER, None)
+    stands = sys.modules.pop(COMPILER, None)
+    if stands is not None:
+        spec = importlib.util.find_spec("vllm")
+        assert spec is not None
+        assert spec.origin is not None
+        sources = [path.read_text() for path in Path(spec.origin).parent.rglob("*.py")]
+        asked = {name for source in sources for name in re.findall(rf"from {COMPILER} import (\w+)", source)}
+        assert asked
+        assert [name for name in asked if not hasattr(stands, name)] == [], "what vLLM asks of it later is there"
 
 
 def test_what_is_known_already_stays() -> None:
