@@ -88,7 +88,7 @@ class PolicyLearner:
         return float(np.mean(losses))
 
     def update(self, batch: TokenBatch, step: int, lr: float) -> UpdateStats:
-        """*Collective.* Recomputes the old log-probabilities, then takes `updates_per_batch` optimiser steps (Eq. 8).
+        """*Collective.* Takes `updates_per_batch` optimiser steps (Eq. 8) against the policy of before the first.
 
         The loss is averaged over the tokens of all ranks, so the gradient depends neither on their number nor on
         `learner.micro_tokens`. Returns this rank's statistics, for `merge_ranks`.
@@ -98,7 +98,8 @@ class PolicyLearner:
         order = np.random.default_rng([self.config.seed, step, 7]).permutation(len(batch.lengths))
         chunks = np.array_split(order, self.config.rl.updates_per_batch)
         shares = [self._share(batch, chunk) for chunk in chunks]
-        before = [[self._old(part) for part in share] for share in shares]
+        before: list[list[torch.Tensor | None]] = [[None] * len(shares[0])]  # nothing has moved: see `_loss`
+        before += [[self._old(part) for part in share] for share in shares[1:]]
         stats = UpdateStats()
         self.engine.train()
         for chunk, share, old in zip(chunks, shares, before, strict=True):
@@ -169,12 +170,15 @@ class PolicyLearner:
         with torch.no_grad():
             return self._logprobs(part, self.config.rl.temperature)
 
-    def _loss(self, part: TokenBatch, old: torch.Tensor, stats: UpdateStats) -> torch.Tensor:
-        """Eq. 8, summed over the trained tokens of a micro-batch."""
+    def _loss(self, part: TokenBatch, old: torch.Tensor | None, stats: UpdateStats) -> torch.Tensor:
+        """Eq. 8, summed over the trained tokens of a micro-batch. `old` None: the old policy is the present one."""
         rl = self.config.rl
         mask, sampled = self._to(part.mask), self._to(part.engine_logprobs)
+        logprobs = self._logprobs(part, rl.temperature)
+        if old is None:
+            old = logprobs.detach()
         parts = soft_grpo_loss(
-            self._logprobs(part, rl.temperature),
+            logprobs,
             old,
             self._to(part.advantages),
             clip=rl.clip,

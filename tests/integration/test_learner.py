@@ -70,8 +70,11 @@ def test_log_probabilities_are_the_models_own_wherever_a_token_is_trained(model_
 
 
 def test_c20_an_update_takes_several_steps_and_reports_ratio_and_clipping(model_dir: Path) -> None:
+    sequences = batch()
     with group(configuration(ranks=1), model_dir) as ranks:
-        merged = merge_ranks(ranks("update", batch(), 0, 1e-2))
+        before = ranks("logprobs", sequences)[0][sequences.mask]
+        merged = merge_ranks(ranks("update", sequences, 0, 1e-2))
+    assert merged["nll"] == pytest.approx(-before.mean(), rel=1e-5), "every step compares with the policy of before"
     assert merged["ratio_max"] > 1.001, "the second step sees a ratio other than one"
     assert {"clipped", "kl_policy_old", "kl_old_policy", "mismatch_max"} <= merged.keys()
 
